@@ -1,0 +1,289 @@
+"""The instructor's commands: grade, regrade, adjust."""
+
+import json
+from collections.abc import Callable
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from course_lib.cli.common import UsageError, course_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from course_lib.grading.batch import Settings
+    from course_lib.grading.intake import Submission
+    from course_lib.grading.marking import Marked
+    from course_lib.grading.notebook import Lesson
+
+_PANEL = "For instructors"
+
+LessonNumber = Annotated[int, typer.Option("--lesson", help="The lesson's number.")]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the gradebook and the reports.")]
+Published = Annotated[
+    Path | None,
+    typer.Option(help="The notebook that students were given; the one in notebooks/ if not named."),
+]
+SeedFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file that holds your secret; one is made and kept in the folder if not given."
+    ),
+]
+Draws = Annotated[
+    int, typer.Option(min=1, max=20, help="How often each exercise's cases are drawn.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Submissions graded at the same time.")]
+CpuSeconds = Annotated[
+    float, typer.Option(min=1, help="Processor time of one cell or one exercise, in seconds.")
+]
+MemoryGb = Annotated[float, typer.Option(min=1, help="Memory of one submission, in GB.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print grades.json in place of the table.")]
+Unsafe = Annotated[
+    bool,
+    typer.Option("--unsafe-no-sandbox", help="Run students' code with your own rights. Dangerous."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for function in (grade, regrade, adjust):
+        app.command(rich_help_panel=_PANEL)(function)
+
+
+def grade(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="A folder of students, notebooks, or a Canvas or Moodle zip."),
+    ],
+    lesson: LessonNumber,
+    out: Out,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a gradebook that was begun.")
+    ] = False,
+    seed_file: SeedFile = None,
+    draws: Draws = 3,
+    workers: Workers = 1,
+    due: Annotated[
+        datetime | None,
+        typer.Option(help="When it was due, in local time, as 2026-01-31T23:59:59."),
+    ] = None,
+    late_per_day: Annotated[
+        float,
+        typer.Option(min=0, max=100, help="Per cent taken off for each day begun after --due."),
+    ] = 0.0,
+    published: Published = None,
+    cpu_seconds: CpuSeconds = 30.0,
+    memory_gb: MemoryGb = 4.0,
+    as_json: AsJson = False,
+    unsafe: Unsafe = False,
+) -> None:
+    """Grade students' notebooks in a sandbox."""
+    from course_lib.grading.batch import DATABASE, open_gradebook
+
+    if late_per_day and due is None:
+        raise UsageError("--late-per-day needs --due: say when it was due.")
+    chosen, settings = _prepare(
+        lesson, out, published, seed_file, draws, workers, cpu_seconds, memory_gb, unsafe
+    )
+    begun = (out / DATABASE).exists()
+    book = open_gradebook(out, lesson)
+    if begun and not resume and not book.is_empty:
+        raise UsageError(
+            f"{out} holds a gradebook already: go on with it with --resume, make marks anew with "
+            "`course regrade`, or choose another folder."
+        )
+    if due is not None:
+        book.set_fact("due", due.isoformat())
+        book.set_fact("late_per_day", str(late_per_day))
+    book.close()
+    _grade(chosen, paths, settings, None, as_json)
+
+
+def regrade(
+    students: Annotated[
+        list[str] | None, typer.Argument(help="Students as gradebook.csv names them; all if none.")
+    ] = None,
+    *,
+    lesson: LessonNumber,
+    out: Out,
+    seed_file: SeedFile = None,
+    draws: Draws = 3,
+    workers: Workers = 1,
+    published: Published = None,
+    cpu_seconds: CpuSeconds = 30.0,
+    memory_gb: MemoryGb = 4.0,
+    as_json: AsJson = False,
+    unsafe: Unsafe = False,
+) -> None:
+    """Make marks anew, from the files where they were found; adjustments by hand stay."""
+    from course_lib.grading.batch import open_gradebook
+
+    open_gradebook(out).close()
+    book = open_gradebook(out, lesson)
+    paths = book.last_paths()
+    book.close()
+    if not paths:
+        raise UsageError(f"Nothing was graded in {out} yet: use `course grade`.")
+    chosen, settings = _prepare(
+        lesson, out, published, seed_file, draws, workers, cpu_seconds, memory_gb, unsafe
+    )
+    _grade(chosen, paths, settings, tuple(students or ()), as_json)
+
+
+def adjust(
+    student: Annotated[str, typer.Argument(help="The student, as gradebook.csv names them.")],
+    exercise: Annotated[str, typer.Argument(help="The exercise's name.")],
+    points: Annotated[float, typer.Argument(help="The points it shall have.")],
+    out: Out,
+    reason: Annotated[str, typer.Option(help="Why; the student reads it.")],
+) -> None:
+    """Set the points of one exercise by hand, with a reason that the student reads."""
+    from course_lib.exercises.spec import exercises_of
+    from course_lib.grading.batch import open_gradebook
+    from course_lib.grading.reports import write_all
+
+    book = open_gradebook(out)
+    book.adjust(student, exercise, points, reason)
+    write_all(book, exercises_of(int(book.fact("lesson") or 0)), out)
+    book.close()
+    typer.echo(f"{student}: `{exercise}` has {points:g} points now.")
+
+
+def _prepare(
+    lesson: int,
+    out: Path,
+    published: Path | None,
+    seed_file: Path | None,
+    draws: int,
+    workers: int,
+    cpu_seconds: float,
+    memory_gb: float,
+    unsafe: bool,
+) -> "tuple[Lesson, Settings]":
+    from course_lib.grading.batch import Settings
+    from course_lib.grading.notebook import load_lesson
+    from course_lib.grading.sandbox import Limits
+
+    root = course_root()
+    limits = Limits(
+        unit_cpu_seconds=cpu_seconds,
+        total_cpu_seconds=10 * cpu_seconds,
+        unit_wall_seconds=6 * cpu_seconds,
+        total_wall_seconds=30 * cpu_seconds,
+        memory_bytes=int(memory_gb * 2**30),
+    )
+    settings = Settings(out, seed_file, draws, workers, unsafe, limits, hidden=(root,))
+    return load_lesson(lesson, root, published), settings
+
+
+def _grade(
+    lesson: "Lesson",
+    paths: list[Path],
+    settings: "Settings",
+    again: tuple[str, ...] | None,
+    as_json: bool,
+) -> None:
+    from rich.console import Console
+
+    from course_lib.grading.batch import grade as grade_batch
+    from course_lib.grading.reports import write_all
+
+    errors = Console(stderr=True, highlight=False)
+    if settings.unsafe:
+        errors.print(
+            "WARNING: --unsafe-no-sandbox runs students' code with your rights: it can read and change "
+            "your files, this gradebook and other submissions, and use the network.",
+            style="bold red",
+        )
+    with _progress(errors) as (started, finished):
+        book = grade_batch(lesson, paths, settings, again=again, started=started, finished=finished)
+    grades = write_all(book, lesson.exercises, settings.out)
+    book.close()
+    if as_json:
+        typer.echo(json.dumps(grades, indent=2, ensure_ascii=False))
+    else:
+        _summary(grades, settings.out)
+    if grades["class"]["not_graded"]:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(
+    console: Any,
+) -> "Iterator[tuple[Callable[[int, int], None], Callable[[Submission, Marked], None]]]":
+    """Show how many submissions are done, and how long the rest will take."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("grading"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=console, transient=True)
+    try:
+        task = bar.add_task("grading", total=None)
+
+        def started(waiting: int, total: int) -> None:
+            bar.update(task, total=waiting)
+            bar.start()
+            if waiting < total:
+                bar.console.print(f"{total - waiting} of {total} are graded already.")
+
+        def finished(submission: "Submission", marked: "Marked") -> None:
+            bar.advance(task)
+            if marked.problem:
+                bar.console.print(
+                    f"{submission.student}: {marked.problem}", markup=False, soft_wrap=True
+                )
+
+        yield started, finished
+    finally:
+        bar.stop()
+
+
+def _summary(grades: dict[str, Any], out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Lesson {grades['lesson']}, {grades['points']} points")
+    table.add_column("Student")
+    names = [each["exercise"] for each in grades["class"]["exercises"]]
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("Total", justify="right")
+    table.add_column("Look at", no_wrap=True)
+    for student in grades["students"]:
+        by_name = {each["exercise"]: each["points"] for each in student["exercises"]}
+        notes = "not graded" if student["problem"] else "; ".join(student["flags"])
+        points = [f"{by_name[name]:g}" if name in by_name else "" for name in names]
+        total = f"{student['points']:g}" if student["state"] == "done" else ""
+        table.add_row(_plain(student["student"]), *points, total, _plain(notes))
+    console = Console(highlight=False)
+    console.print(table)
+    summary = grades["class"]
+    console.print(
+        f"{summary['graded']} of {summary['submissions']} graded, "
+        f"{len(summary['flagged'])} with flags. Reports: {out / 'report.html'}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,300 @@
+"""Decide whether outcomes are right, and if not, which known mistake they are.
+
+This is the trusted side: it computes the oracle and the mistakes itself and believes nothing else.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from course_lib.exercises.probing import Outcome, run_probe
+from course_lib.exercises.spec import Case, Exercise, Mistake, Tolerance
+from course_lib.exercises.values import Value, plain
+
+EXACT = Tolerance(0.0, 0.0)
+PLAIN_FLOAT = Tolerance(1e-9, 1e-7)
+_IN_PLACE = (
+    "Your code changed one of its inputs in place: make a new tensor instead "
+    "(no `x -= …`, no method whose name ends in _)."
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where a value departs from the expected one.
+
+    Attributes:
+        key: which of the probe's values, such as "output" or "gradient of q".
+        reason: what is different, in a sentence.
+        expected: the expected value, as text; empty where there is nothing to show.
+        got: the learner's value, as text.
+
+    """
+
+    key: str
+    reason: str
+    expected: str = ""
+    got: str = ""
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case's judgement; ``difference`` is None where it is right."""
+
+    case: Case
+    outcome: Outcome
+    difference: Difference | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be said about an answer.
+
+    Attributes:
+        status: "passed", "failed" or "not-attempted".
+        message: one sentence.
+        mistake: the known mistake whose answers these are, if it is one.
+        failing: the cases that failed, smallest input first.
+        cases: how many cases there were.
+
+    """
+
+    status: Literal["passed", "failed", "not-attempted"]
+    message: str
+    mistake: Mistake | None
+    failing: list[CaseResult]
+    cases: int
+
+
+def judge(
+    exercise: Exercise, cases: list[Case], outcomes: list[Outcome], device: str = "cpu"
+) -> Verdict:
+    """Judge the outcomes of one answer.
+
+    Args:
+        exercise: the exercise.
+        cases: what was drawn.
+        outcomes: one outcome for each case.
+        device: the type of device that the inputs were on.
+
+    Returns:
+        The verdict.
+
+    """
+    if len(cases) != len(outcomes) or not cases:
+        raise ValueError("one outcome for each case, and at least one case")
+    if any(each.error and each.error.kind == "not-attempted" for each in outcomes):
+        names = " and ".join(f"`{name}`" for name in exercise.defines)
+        return Verdict(
+            "not-attempted",
+            f"{names}: not attempted yet. Write your code in place of `raise NotImplementedError`.",
+            None,
+            [],
+            len(cases),
+        )
+    failing = []
+    for case, outcome in zip(cases, outcomes):
+        difference = _difference(exercise, case, outcome, device)
+        if difference is not None:
+            failing.append(CaseResult(case, outcome, difference))
+    if not failing:
+        return Verdict("passed", f"{_cases(len(cases))} right.", None, [], len(cases))
+    failing.sort(key=lambda result: _size(result.case.inputs))
+    mistake = _diagnose(exercise, cases, outcomes)
+    smallest = failing[0].difference
+    assert smallest is not None
+    message = mistake.says if mistake else smallest.reason
+    return Verdict("failed", message, mistake, failing, len(cases))
+
+
+def run_and_judge(
+    exercise: Exercise,
+    objects: tuple[object, ...],
+    seeds: tuple[int, ...] = (0, 1),
+    device: str = "cpu",
+) -> Verdict:
+    """Draw the cases of ``seeds``, call ``objects`` on them in this process, and judge."""
+    cases = [case for seed in seeds for case in exercise.draw(seed)]
+    outcomes = [run_probe(exercise.probe, objects, case.inputs, device) for case in cases]
+    return judge(exercise, cases, outcomes, torch.device(device).type)
+
+
+def _cases(count: int) -> str:
+    return "The one case is" if count == 1 else f"All {count} cases are"
+
+
+def _size(value: Value) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel()
+    if isinstance(value, dict):
+        return sum(_size(each) for each in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(_size(each) for each in value)
+    return len(value) if isinstance(value, str) else 1
+
+
+def _difference(exercise: Exercise, case: Case, outcome: Outcome, device: str) -> Difference | None:
+    expected = exercise.oracle(**case.inputs)
+    if outcome.error is not None:
+        error = outcome.error
+        if "leaf Variable that requires grad" in error.message:
+            return Difference("call", f"{_IN_PLACE} It happened in the line `{error.line}`.")
+        where = f" in the line `{error.line}`" if error.line else ""
+        return Difference(
+            "call", f"Your code stopped{where} with {error.type}: {error.message or '(no message)'}"
+        )
+    assert outcome.values is not None
+    for key, value in expected.items():
+        if key not in outcome.values:
+            return Difference(key, f"There is no {key}.")
+        wanted = plain(value)
+        on_device = any(isinstance(each, torch.Tensor) for each in case.inputs.values())
+        if on_device and outcome.devices.get(key, device) != device:
+            return Difference(
+                key,
+                f"The {key} is on {outcome.devices[key]} and the inputs are on {device}: "
+                "make new tensors with device=….",
+            )
+        found = _compare(key, wanted, outcome.values[key], exercise.tolerances)
+        if found is not None:
+            return found
+    for key, before in case.inputs.items():
+        after = outcome.inputs_after.get(key)
+        if _compare(key, plain(before), after, {}) is not None:
+            return Difference(
+                key,
+                f"{_IN_PLACE} It was `{key}`.",
+                show(plain(before)),
+                show(after),
+            )
+    return None
+
+
+def _compare(
+    key: str, expected: Value, got: Value, tolerances: Mapping[torch.dtype, Tolerance]
+) -> Difference | None:
+    """Return where ``got`` departs from ``expected``, or None."""
+
+    def differ(reason: str) -> Difference:
+        return Difference(key, reason, show(expected), show(got))
+
+    if isinstance(expected, torch.Tensor):
+        if got is None:
+            return differ(f"The {key} is None: did you forget `return`?")
+        if not isinstance(got, torch.Tensor):
+            return differ(f"The {key} is a {type(got).__name__} and should be a tensor.")
+        if got.shape != expected.shape:
+            return differ(
+                f"The {key} has shape {tuple(got.shape)} and should have {tuple(expected.shape)}."
+            )
+        if got.dtype != expected.dtype:
+            return differ(f"The {key} has dtype {got.dtype} and should have {expected.dtype}.")
+        if not expected.dtype.is_floating_point and not expected.dtype.is_complex:
+            wrong = got != expected
+        else:
+            if bool((got.isnan() & ~expected.isnan()).any()):
+                return differ(f"The {key} holds NaN (not a number): look for 0/0 or inf − inf.")
+            tolerance = tolerances.get(expected.dtype, EXACT)
+            wrong = ~torch.isclose(
+                got, expected, rtol=tolerance.relative, atol=tolerance.absolute, equal_nan=True
+            )
+        count = int(wrong.sum())
+        if count == 0:
+            return None
+        first = tuple(int(i) for i in wrong.nonzero()[0])
+        where = (
+            f" First at {list(first)}: expected {_number(expected[first])}, got {_number(got[first])}."
+            if first
+            else ""
+        )
+        return differ(f"The {key} differs in {count} of {expected.numel()} numbers.{where}")
+    if isinstance(expected, float) and isinstance(got, (int, float)) and not isinstance(got, bool):
+        tolerance = tolerances.get(torch.float64, PLAIN_FLOAT)
+        try:
+            got = float(got)
+        except OverflowError:
+            return differ(f"The {key} is too large for a float.")
+        close = math.isclose(
+            got,
+            expected,
+            rel_tol=max(tolerance.relative, 1e-12),
+            abs_tol=tolerance.absolute,
+        ) or (math.isnan(expected) and math.isnan(got))
+        return None if close else differ(f"The {key} is {got:.6g} and should be {expected:.6g}.")
+    if isinstance(expected, (list, tuple)):
+        if type(got) is not type(expected):
+            return differ(
+                f"The {key} is a {type(got).__name__} and should be a {type(expected).__name__}."
+            )
+        if len(got) != len(expected):
+            return differ(f"The {key} has {len(got)} items and should have {len(expected)}.")
+        for index, (left, right) in enumerate(zip(expected, got)):
+            found = _compare(f"{key}[{index}]", left, right, tolerances)
+            if found is not None:
+                return found
+        return None
+    if isinstance(expected, dict):
+        if not isinstance(got, dict):
+            return differ(f"The {key} is a {type(got).__name__} and should be a dictionary.")
+        if set(got) != set(expected):
+            missing, extra = sorted(set(expected) - set(got)), sorted(set(got) - set(expected))
+            parts = [f"lacks {missing[:5]}"] if missing else []
+            parts += [f"has {extra[:5]} too many"] if extra else []
+            return differ(f"The {key} {' and '.join(parts)}.")
+        for name in expected:
+            found = _compare(f"{key}[{name!r}]", expected[name], got[name], tolerances)
+            if found is not None:
+                return found
+        return None
+    if type(got) is not type(expected):
+        return differ(
+            f"The {key} is a {type(got).__name__} and should be a {type(expected).__name__}."
+        )
+    return (
+        None
+        if got == expected
+        else differ(f"The {key} is {show(got)} and should be {show(expected)}.")
+    )
+
+
+def _diagnose(exercise: Exercise, cases: list[Case], outcomes: list[Outcome]) -> Mistake | None:
+    """Return the known mistake that gives the same outcome in every case, if there is one."""
+    for mistake in exercise.mistakes:
+        for case, outcome in zip(cases, outcomes):
+            other = run_probe(exercise.probe, mistake.answer, case.inputs)
+            if not same_outcome(exercise, outcome, other):
+                break
+        else:
+            return mistake
+    return None
+
+
+def same_outcome(exercise: Exercise, one: Outcome, other: Outcome) -> bool:
+    """Tell whether two answers did the same: equal values, or the same type of error."""
+    if one.error or other.error:
+        return bool(one.error and other.error and one.error.type == other.error.type)
+    assert one.values is not None
+    assert other.values is not None
+    return (
+        set(one.values) == set(other.values)
+        and _compare("values", other.values, one.values, exercise.tolerances) is None
+        and _compare("inputs", other.inputs_after, one.inputs_after, {}) is None
+    )
+
+
+def _number(value: torch.Tensor) -> str:
+    number = value.item()
+    return f"{number:.6g}" if isinstance(number, float) else str(number)
+
+
+def show(value: Value, most: int = 600) -> str:
+    """Return a short text of a value for a reader."""
+    if isinstance(value, torch.Tensor):
+        with torch._tensor_str.printoptions(precision=4, threshold=60, edgeitems=3, linewidth=90):
+            text = f"{value}\nshape {tuple(value.shape)}, {value.dtype}"
+    else:
+        text = repr(value)
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,1 @@
+"""The specification of each lesson's exercises: inputs, oracles, mistakes, hints."""

@@ -1,0 +1,1 @@
+"""How each exercise calls the learner's object: all that a sandbox may know of an exercise."""

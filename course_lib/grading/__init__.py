@@ -1,0 +1,1 @@
+"""Grading: run students' notebooks in a sandbox, judge what comes back outside it, keep the books."""

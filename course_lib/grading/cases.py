@@ -1,0 +1,63 @@
+"""The hidden inputs: drawn from the instructor's secret, the same for every student of a class."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from course_lib.exercises.spec import Case, Exercise
+from course_lib.runtime import CourseError
+
+
+def fingerprint(secret: bytes) -> str:
+    """Return what tells one secret from another without giving it away."""
+    return hashlib.sha256(b"fingerprint" + secret).hexdigest()[:16]
+
+
+def read_secret(path: Path) -> bytes:
+    """Return the secret that a file holds.
+
+    Raises:
+        CourseError: it cannot be read, or is shorter than eight characters.
+
+    """
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise CourseError(
+            f"The seed file {path} cannot be read ({error.strerror}): give another --seed-file."
+        ) from error
+    if len(secret) < 8:
+        raise CourseError(
+            f"The seed file {path} holds fewer than eight characters: write a longer one."
+        )
+    return secret
+
+
+def own_secret(path: Path) -> bytes:
+    """Return the secret kept at ``path``, made at random if there is none yet; readable by its owner alone."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = path.with_suffix(".draft")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+        draft.replace(path)  # whole or not at all, should the grader be killed here
+    return read_secret(path)
+
+
+def draw(
+    exercises: Iterable[Exercise], secret: bytes, draws: int = 3
+) -> dict[str, tuple[Case, ...]]:
+    """Return the cases of each exercise: ``draws`` seeds, each derived from the secret and the name."""
+    cases = {}
+    for exercise in exercises:
+        drawn: list[Case] = []
+        for number in range(draws):
+            text = f"{exercise.lesson}/{exercise.name}/{number}".encode()
+            digest = hmac.new(secret, text, hashlib.sha256).digest()
+            drawn += exercise.draw(int.from_bytes(digest[:4], "big") >> 1)
+        cases[exercise.name] = tuple(drawn)
+    return cases

@@ -1,0 +1,414 @@
+"""Mark one submission: run it in the sandbox, judge what comes back out here, give a reason for each loss."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+
+from course_lib.exercises.forbidden import find_forbidden
+from course_lib.exercises.judging import CaseResult, Verdict, judge
+from course_lib.exercises.probing import Outcome
+from course_lib.exercises.spec import Case, Exercise
+from course_lib.exercises.values import plain
+from course_lib.grading.intake import Submission, parse_notebook
+from course_lib.grading.notebook import Lesson, Plan, patched_modules, plan, python_of
+from course_lib.grading.reduced import answer_modules, modules_of
+from course_lib.grading.sandbox.protocol import (
+    Cell,
+    CellError,
+    Limits,
+    ProbeCall,
+    Request,
+    Sandbox,
+    Stop,
+    Supplied,
+)
+from course_lib.grading.supply import finished_parts
+
+Status = Literal["passed", "failed", "not-attempted", "forbidden", "not-graded"]
+
+MOST_RESTARTS = 12
+_UNJUDGED = "What came back could not be compared: a human will look at it."
+_MAY_BE_SPARED = ("failed", "not-attempted")
+_JUDGING = threading.Lock()  # oracles and probes set torch's one global random state
+
+
+class GradingTrouble(Exception):
+    """The grader itself could not do its work; the message says what happened."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What one exercise got.
+
+    Attributes:
+        exercise: its name.
+        points: what was earned.
+        most: what it is worth.
+        status: how it ended.
+        reason: a sentence for the student; it holds nothing that their own code printed or raised.
+        mistake: the name of the known mistake, or "".
+        label: the kind of the simplest case that failed, or "".
+        detail: for the instructor alone: the student's own error message, for example.
+
+    """
+
+    exercise: str
+    points: float
+    most: int
+    status: Status
+    reason: str
+    mistake: str = ""
+    label: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """What one submission got.
+
+    Attributes:
+        marks: one for each exercise.
+        flags: what a human should look at.
+        seconds: how long it took.
+        problem: why it could not be graded, or "".
+        retry: the problem is the grader's own, so that it is worth another try.
+
+    """
+
+    marks: tuple[Mark, ...]
+    flags: tuple[str, ...]
+    seconds: float
+    problem: str = ""
+    retry: bool = False
+
+
+@dataclass
+class _Findings:
+    """What the runs of one submission brought together."""
+
+    cells: dict[int, CellError | None] = field(default_factory=dict)
+    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    stopped_cells: dict[int, str] = field(default_factory=dict)
+
+
+class Marker:
+    """Marks submissions of one lesson; used from several threads at once.
+
+    Args:
+        lesson: what is graded.
+        cases: the hidden cases of each exercise.
+        sandbox: where students' code runs.
+        limits: what it may use.
+
+    """
+
+    def __init__(
+        self,
+        lesson: Lesson,
+        cases: Mapping[str, tuple[Case, ...]],
+        sandbox: Sandbox,
+        limits: Limits,
+    ) -> None:
+        self._lesson = lesson
+        self._cases = cases
+        self._sandbox = sandbox
+        self._limits = limits
+        self._probes_module = lesson.exercises[0].probe.__module__
+        self._modules = modules_of()
+        self._answers = answer_modules(lesson.exercises)
+
+    def mark(self, submission: Submission) -> Marked:
+        """Return the submission's marks; a file that cannot be taken in gets none, and says why."""
+        begun = time.monotonic()
+        try:
+            if submission.problem:
+                raise ValueError(submission.problem)
+            cells = parse_notebook(submission.data)
+        except ValueError as error:
+            return self.nothing(str(error), time.monotonic() - begun)
+        planned = plan(self._lesson, cells)
+        try:
+            findings = self._run(planned, self._lesson.exercises)
+            marks = {
+                exercise.name: self._judge(exercise, planned, findings)
+                for exercise in self._lesson.exercises
+            }
+            marks |= self._spared(planned, marks)
+        except GradingTrouble as trouble:
+            return self.nothing(str(trouble), time.monotonic() - begun, retry=True)
+        flags = self._flags(submission, planned, findings, marks)
+        return Marked(tuple(marks.values()), tuple(flags), time.monotonic() - begun)
+
+    def nothing(self, problem: str, seconds: float = 0.0, retry: bool = False) -> Marked:
+        """Return no marks for a submission that could not be graded, with the reason."""
+        marks = tuple(
+            Mark(exercise.name, 0.0, exercise.points, "not-graded", problem)
+            for exercise in self._lesson.exercises
+        )
+        return Marked(marks, (problem,), seconds, problem, retry)
+
+    # --- running -------------------------------------------------------------------------
+
+    def _run(
+        self,
+        planned: Plan,
+        exercises: Sequence[Exercise],
+        supply: tuple[Supplied, ...] = (),
+    ) -> _Findings:
+        """Run the cells and probe the exercises; where a run is stopped, go on without what stopped it."""
+        findings = _Findings()
+        remaining = list(exercises)
+        cells = list(planned.cells)
+        starts_failed = 0
+        for _ in range(MOST_RESTARTS):
+            request = Request(
+                self._probes_module,
+                tuple(cells),
+                tuple(
+                    ProbeCall(each.name, each.defines, each.probe.__name__, self._cases[each.name])
+                    for each in remaining
+                ),
+                supply,
+            )
+            response = self._sandbox.run(request, self._limits)
+            findings.cells.update(response.cells)
+            findings.outcomes.update(response.outcomes)
+            findings.missing.update(response.missing)
+            if response.stop is None:
+                return findings
+            kind, _, name = response.stop.unit.partition(" ")
+            if kind == "start":
+                starts_failed += 1
+                if starts_failed == 2:
+                    last = response.output.strip().splitlines()[-1:] or ["no message"]
+                    raise GradingTrouble(
+                        f"The sandbox did not start ({response.stop.why}: {last[0][:200]}): "
+                        "grade this submission again."
+                    )
+                continue
+            if kind == "cell":
+                findings.stopped_cells[int(name)] = _stop_sentence(response.stop, self._limits)
+                cells = [cell for cell in cells if cell.index != int(name)]
+            elif name not in findings.outcomes:
+                findings.lost[name] = _stop_sentence(response.stop, self._limits)
+            settled = {*findings.lost, *findings.outcomes, *findings.missing}
+            remaining = [each for each in remaining if each.name not in settled]
+            if not remaining:
+                return findings
+        for each in remaining:
+            findings.lost[each.name] = (
+                f"The notebook ended the process that graded it more than {MOST_RESTARTS} times."
+            )
+        return findings
+
+    # --- judging -------------------------------------------------------------------------
+
+    def _judge(self, exercise: Exercise, planned: Plan, findings: _Findings) -> Mark:
+        """Return the exercise's mark from what the runs brought."""
+
+        def lost(status: Status, reason: str, detail: str = "") -> Mark:
+            return Mark(exercise.name, 0.0, exercise.points, status, reason, detail=detail)
+
+        definitions = planned.definitions[exercise.name]
+        if definitions:
+            uses = find_forbidden(python_of(definitions[-1].source), exercise.forbidden)
+            if uses:
+                return lost(
+                    "forbidden",
+                    f"You used `{uses[0].name}` (line {uses[0].lineno} of the cell), which is what this "
+                    "exercise asks you to build.",
+                )
+        name = exercise.name
+        if name in findings.lost:
+            return lost("failed", findings.lost[name])
+        if name in findings.missing:
+            return lost(*self._why_missing(exercise, planned, findings))
+        if name not in findings.outcomes:
+            return lost("failed", "Your code ended the process before the exercise was finished.")
+        try:
+            with _JUDGING:
+                verdict = judge(exercise, list(self._cases[name]), findings.outcomes[name])
+                return _mark_of(exercise, verdict, [each.source for each in definitions])
+        except (
+            Exception
+        ) as error:  # a value so odd that the comparison fails, or a fault in an oracle
+            return lost("not-graded", _UNJUDGED, f"{type(error).__name__}: {error}")
+
+    def _why_missing(
+        self, exercise: Exercise, planned: Plan, findings: _Findings
+    ) -> tuple[Status, str, str]:
+        names = " and ".join(f"`{each}`" for each in exercise.defines)
+        for definition in reversed(planned.definitions[exercise.name]):
+            if definition.index in findings.stopped_cells:
+                return "failed", findings.stopped_cells[definition.index], ""
+            error = findings.cells.get(definition.index)
+            if error is not None:
+                line = f" in line {error.lineno}" if error.lineno else ""
+                return (
+                    "failed",
+                    f"The cell that defines {names} stopped{line} with {_known(error.type)}.",
+                    error.message,
+                )
+        elsewhere = planned.elsewhere[exercise.name]
+        if any(cell.type == "code" for cell in elsewhere):
+            return "failed", f"The cell that defines {names} has a syntax error.", ""
+        if elsewhere:
+            return "failed", f"{names} stands in a cell that is not a code cell.", ""
+        return "not-attempted", f"No cell defines {names}.", ""
+
+    def _spared(self, planned: Plan, marks: Mapping[str, Mark]) -> dict[str, Mark]:
+        """Mark failed exercises again, with finished versions of the failed ones that they build on."""
+        by_name = {exercise.name: exercise for exercise in self._lesson.exercises}
+        again = {}
+        for exercise in self._lesson.exercises:
+            failed = [
+                by_name[name]
+                for name in _all_needs(exercise, by_name)
+                if marks[name].status != "passed"
+            ]
+            written = {cell.index for cell in planned.added}
+            tried = any(each.index in written for each in planned.definitions[exercise.name])
+            # A call of an earlier stub looks like "not attempted", so the cell itself tells.
+            if not failed or not tried or marks[exercise.name].status not in _MAY_BE_SPARED:
+                continue
+            supply = finished_parts(failed, self._answers, self._modules)
+            findings = self._run(planned, [exercise], supply)
+            mark = self._judge(exercise, planned, findings)
+            names = ", ".join(f"`{each.name}`" for each in failed)
+            note = f" (Graded with the course's version of {names}, so that its loss is not counted twice.)"
+            again[exercise.name] = replace(mark, reason=mark.reason + note)
+        return again
+
+    def _flags(
+        self,
+        submission: Submission,
+        planned: Plan,
+        findings: _Findings,
+        marks: Mapping[str, Mark],
+    ) -> list[str]:
+        """Return what a human should look at; none of it changes a mark."""
+        flags = []
+        if submission.late:
+            flags.append("Canvas marked the file late.")
+        if not any(planned.definitions.values()):
+            flags.append("No exercise's name is defined: is this another lesson's notebook?")
+        flags += [f"Cell {index}: {why}" for index, why in findings.stopped_cells.items()]
+        for cell in planned.cells:
+            for text, lineno in patched_modules(cell.source):
+                flags.append(f"Cell {cell.index}, line {lineno} assigns to `{text}`.")
+        flags += [
+            f"`{mark.exercise}` could not be judged ({mark.detail})."
+            for mark in marks.values()
+            if mark.status == "not-graded"
+        ]
+        for exercise in self._lesson.exercises:
+            last = [each.index for each in planned.definitions[exercise.name]][-1:]
+            if marks[exercise.name].status == "passed":
+                flags += self._forbidden_elsewhere(exercise, planned.added, last)
+        return list(dict.fromkeys(flags))
+
+    def _forbidden_elsewhere(
+        self, exercise: Exercise, added: Sequence[Cell], judged: Sequence[int]
+    ) -> list[str]:
+        return [
+            f"Cell {cell.index}, line {use.lineno} uses `{use.name}`, "
+            f"which `{exercise.name}` does not allow."
+            for cell in added
+            if cell.index not in judged
+            for use in find_forbidden(python_of(cell.source), exercise.forbidden)
+        ]
+
+
+def _all_needs(exercise: Exercise, by_name: Mapping[str, Exercise]) -> list[str]:
+    found: list[str] = []
+    queue = list(exercise.needs)
+    while queue:
+        name = queue.pop(0)
+        if name not in found:
+            found.append(name)
+            queue += by_name[name].needs
+    return found
+
+
+def _stop_sentence(stop: Stop, limits: Limits) -> str:
+    what = "This cell" if stop.unit.startswith("cell") else "Your code"
+    return {
+        "died": f"{what} ended the process (os._exit, a signal, or a crash).",
+        "cpu": f"{what} used more than {limits.unit_cpu_seconds:g} seconds of processor time: "
+        "is there an endless loop?",
+        "wall": f"{what} took more than {limits.unit_wall_seconds:g} seconds: does it wait for something?",
+        "memory": f"{what} used more than {limits.memory_bytes / 2**30:.3g} GB of memory.",
+        "processes": f"{what} started more than {limits.processes} processes or threads.",
+        "reply": f"{what} sent back something that cannot be read, or far too much.",
+    }[stop.why]
+
+
+def _mark_of(exercise: Exercise, verdict: Verdict, sources: Sequence[str]) -> Mark:
+    """Turn a verdict into a mark whose reason gives away neither the hidden input nor what was expected."""
+    if verdict.status == "passed":
+        return Mark(exercise.name, float(exercise.points), exercise.points, "passed", "All right.")
+    if verdict.status == "not-attempted":
+        return Mark(exercise.name, 0.0, exercise.points, "not-attempted", "Not attempted.")
+    simplest = verdict.failing[0]
+    why = verdict.mistake.says if verdict.mistake else _redacted(exercise, simplest, sources)
+    count = f"{len(verdict.failing)} of {verdict.cases} cases are wrong."
+    return Mark(
+        exercise.name,
+        0.0,
+        exercise.points,
+        "failed",
+        f"{why} {count}",
+        mistake=verdict.mistake.name if verdict.mistake else "",
+        label=simplest.case.label,
+        detail=verdict.message if not verdict.mistake else "",
+    )
+
+
+def _redacted(exercise: Exercise, result: CaseResult, sources: Sequence[str]) -> str:
+    """Say what kind of difference it is, without numbers, and without the words of the student's code.
+
+    An exception's message is the student's to choose, so it could carry the hidden input out; its type
+    and line are named only where they are Python's own and the notebook's own.
+    """
+    error = result.outcome.error
+    if error is not None:
+        lines = {line.strip() for source in sources for line in source.splitlines()}
+        where = f" in the line `{error.line}`" if error.line and error.line in lines else ""
+        return f"Your code stopped{where} with {_known(error.type)}."
+    assert result.difference is not None
+    assert result.outcome.values is not None
+    key = result.difference.key
+    expected = plain(exercise.oracle(**result.case.inputs).get(key))
+    got = result.outcome.values.get(key)
+    if expected is None and key in result.case.inputs:
+        return f"Your code changed its input `{key}` in place."
+    if expected is None:
+        return f"The {key} is wrong."
+    if key not in result.outcome.values:
+        return f"There is no {key}."
+    if got is None:
+        return f"The {key} is None: did you forget `return`?"
+    if type(got) is not type(expected):
+        return f"The {key} is a {type(got).__name__} and should be a {type(expected).__name__}."
+    if isinstance(expected, torch.Tensor):
+        if got.shape != expected.shape:
+            return f"The {key} has the wrong shape."
+        if got.dtype != expected.dtype:
+            return f"The {key} has dtype {got.dtype} and should have {expected.dtype}."
+        if got.is_floating_point() and bool((got.isnan() & ~expected.isnan()).any()):
+            return f"The {key} holds NaN (not a number)."
+    return f"The {key} has wrong values."
+
+
+def _known(name: str) -> str:
+    """Return an exception's name if it is one of Python's own."""
+    import builtins
+
+    known = getattr(builtins, name, None)
+    return name if isinstance(known, type) and issubclass(known, BaseException) else "an exception"

@@ -1,0 +1,73 @@
+"""Where students' code runs: what is asked and answered (protocol), and the ways to isolate it."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from course_lib.grading.sandbox import bubblewrap
+from course_lib.grading.sandbox.bubblewrap import Bubblewrap
+from course_lib.grading.sandbox.protocol import Limits, Request, Response, Sandbox
+from course_lib.grading.sandbox.unconfined import Unconfined
+
+__all__ = ["Limits", "Request", "Response", "Sandbox", "SoloRetry", "open_sandbox"]
+
+
+def open_sandbox(library: Path, hidden: Sequence[Path], unsafe: bool = False) -> Sandbox:
+    """Return the sandbox of this machine.
+
+    Args:
+        library: the folder that holds the reduced course_lib.
+        hidden: folders that a student's code must not see.
+        unsafe: go without one.
+
+    Raises:
+        CourseError: no sandbox can be had here, and ``unsafe`` is False.
+
+    """
+    if unsafe:
+        return Unconfined(library)
+    bubblewrap.check()
+    return Bubblewrap(library, hidden)
+
+
+class SoloRetry:
+    """A sandbox whose runs are repeated alone when they meet the wall-clock limit.
+
+    Processor time decides what a student's code may use. Wall time also depends on what else the machine
+    does, so a run that met that limit beside others is judged by one that has the machine to itself.
+
+    Args:
+        inner: what runs the requests; used from several threads at once.
+
+    """
+
+    def __init__(self, inner: Sandbox) -> None:
+        self._inner = inner
+        self._changed = threading.Condition()
+        self._running = 0
+        self._waiting_alone = 0
+
+    def run(self, request: Request, limits: Limits) -> Response:
+        """Run the request, a second time alone if wall time was the reason that it stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting_alone == 0)
+            self._running += 1
+        try:
+            response = self._inner.run(request, limits)
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+        if response.stop is None or response.stop.why != "wall":
+            return response
+        with self._changed:
+            self._waiting_alone += 1
+            self._changed.wait_for(lambda: self._running == 0)
+            self._running += 1
+        try:
+            return self._inner.run(request, limits)
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._waiting_alone -= 1
+                self._changed.notify_all()

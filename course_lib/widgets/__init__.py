@@ -1,0 +1,1 @@
+"""Interactive views: they show what a lesson's own model computes, live."""
