@@ -19,7 +19,7 @@ def claim(
     between: tuple[float, float] | None = None,
     breaks_when: Mapping[str, float] | None = None,
     timing: bool = False,
-) -> bool:
+) -> None:
     """State a result, with the figure that was measured and the bound that it must keep.
 
     Exactly one of ``at_least``, ``at_most``, ``equals`` and ``between`` is given. At the scale "smoke" the
@@ -35,9 +35,6 @@ def claim(
         between: the smallest and the largest.
         breaks_when: what the same measurement gives for broken variants; each must break the bound.
         timing: the figure is a ratio of times.
-
-    Returns:
-        Whether the bound is kept and every broken variant breaks it.
 
     Raises:
         CourseError: not exactly one bound is given.
@@ -94,7 +91,6 @@ def claim(
         if not holds:
             lines.append("It does not hold in this run.")
         card("good" if good else "bad", text, lines)
-    return good
 
 
 def within(measured: float, kind: str, bound: float | list[float]) -> bool:

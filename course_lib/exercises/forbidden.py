@@ -79,8 +79,8 @@ def find_forbidden(source: str, names: Iterable[str]) -> list[Use]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for each in node.names:
                 aliases[each.asname or each.name] = f"{node.module}.{each.name}"
-                for name in {f"{node.module}.{each.name}", node.module} & forbidden:
-                    uses.add(Use(name, node.lineno))
+                for hit in {f"{node.module}.{each.name}", node.module} & forbidden:
+                    uses.add(Use(hit, node.lineno))
         elif isinstance(node, ast.Assign) and len(node.targets) == 1:
             target, name = node.targets[0], dotted(node.value)
             if isinstance(target, ast.Name) and name and "." in name:

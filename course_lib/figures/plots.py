@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from course_lib.figures.style import DIVERGING, SEQUENTIAL
+from course_lib.figures.style import DIVERGING, PALETTE, SEQUENTIAL
 
 Numbers = Sequence[float] | np.ndarray | Any
 
@@ -136,3 +136,44 @@ def attention_map(
         title=title,
         limits=(0.0, 1.0),
     )
+
+
+def wiring(
+    ax: Axes, weights: Numbers, queries: Sequence[str], keys: Sequence[str], title: str = ""
+) -> Axes:
+    """Draw attention as a graph: keys below, queries above, an edge as thick as its weight.
+
+    Args:
+        ax: where to draw.
+        weights: (queries, keys) numbers from 0 to 1; an edge of weight 0 is left out.
+        queries: the words that ask.
+        keys: the words that are asked.
+        title: what the panel shows.
+
+    Returns:
+        ``ax``.
+
+    """
+    array = np.asarray(weights, dtype=float)
+    x_query = np.linspace(0, 1, len(queries)) if len(queries) > 1 else np.array([0.5])
+    x_key = np.linspace(0, 1, len(keys)) if len(keys) > 1 else np.array([0.5])
+    for i, j in np.ndindex(array.shape):
+        if array[i, j] > 0:
+            ax.plot(
+                [x_key[j], x_query[i]],
+                [0, 1],
+                color=PALETTE["blue"],
+                linewidth=0.4 + 3.6 * array[i, j],
+                alpha=0.25 + 0.75 * array[i, j],
+                marker="",
+                zorder=1,
+            )
+    box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": PALETTE["grey"]}
+    for xs, y, words in ((x_query, 1, queries), (x_key, 0, keys)):
+        for x, word in zip(xs, words):
+            ax.text(x, y, word, ha="center", va="center", fontsize=9, bbox=box, zorder=2)
+    ax.text(-0.12, 1, "queries", ha="right", va="center", color=PALETTE["grey"])
+    ax.text(-0.12, 0, "keys", ha="right", va="center", color=PALETTE["grey"])
+    ax.set(xlim=(-0.3, 1.12), ylim=(-0.25, 1.25), title=title)
+    ax.axis("off")
+    return ax

@@ -55,9 +55,8 @@ def claim(
     between: tuple[float, float] | None = None,
     breaks_when: Any = None,
     timing: bool = False,
-) -> bool:
+) -> None:
     """Judge nothing."""
-    return True
 '''
 
 
