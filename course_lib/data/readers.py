@@ -17,6 +17,7 @@ import struct
 import tarfile
 import wave
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -47,18 +48,19 @@ def names() -> list[str]:
 
 
 def moby_dick() -> str:
-    """Return the novel with Unix line ends and without Project Gutenberg's header and footer."""
-    where = "moby_dick/2701-0.txt"
-    text = _text("moby_dick", "2701-0.txt").removeprefix("\ufeff").replace("\r\n", "\n")
+    """Return the novel from "Etymology" to the epilogue, with Unix line ends.
+
+    Project Gutenberg's header and footer, the table of contents and the transcriber's notes are left out.
+    """
+    text = _text("moby_dick", "2701-0.txt").replace("\r\n", "\n")
     book = re.search(
-        r"^\*\*\* START OF TH.*?\*\*\*\n(.*?)^\*\*\* END OF TH",
+        r"^\*\*\* START OF .*(^[ ]*ETYMOLOGY\..*?)(^End of Project Gutenberg|^\*\*\* END OF )",
         text,
         flags=re.DOTALL | re.MULTILINE,
     )
     if book is None:
-        _malformed(where, 1, "Project Gutenberg's START and END lines around the book")
-    body = re.sub(r"\A\s*Produced by [^\n]*\n", "", book.group(1))
-    return re.sub(r"\nEnd of Project Gutenberg[^\n]*\s*\Z", "", body).strip() + "\n"
+        _malformed("moby_dick/2701-0.txt", 1, "the book between Project Gutenberg's START and END")
+    return book.group(1).strip() + "\n"
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,10 @@ def _pairs(archive: str, stem: str) -> list[SentencePair]:
                 language = member.name.removeprefix("./").removeprefix(f"{stem}.")
                 content = tar.extractfile(member)
                 if language in ("en", "de") and content is not None:
-                    sides[language] = _decode(content.read(), f"{where}:{member.name}").splitlines()
-    except tarfile.TarError as error:
-        raise MalformedData(f"{where} is not a tar archive ({error}).") from error
+                    lines = _decode(content.read(), f"{where}:{member.name}").rstrip()
+                    sides[language] = lines.split("\n")
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise MalformedData(f"{where} is not a tar.gz archive.") from error
     if set(sides) != {"en", "de"}:
         raise MalformedData(f"{where} has no {stem}.en and {stem}.de.")
     if len(sides["en"]) != len(sides["de"]):

@@ -211,6 +211,12 @@ def fetch(name: str, progress: bool = True) -> Path:
     wanted = [file for file in row.files if _status(row, file).state != "ok"]
     if not wanted:
         return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataUnavailable(_unwritable(error.strerror or str(error))) from error
+    if not os.access(folder, os.W_OK):
+        raise DataUnavailable(_unwritable("no permission"))
 
     import pooch
     from tqdm.auto import tqdm
@@ -348,8 +354,8 @@ def _download(store: Any, row: DataSet, file: DataFile, share: "_Share") -> None
         place.chmod(0o644)
     except requests.HTTPError as error:
         raise DataUnavailable(
-            f"The server refused {file.url} (HTTP {error.response.status_code}), so {row.name} was not "
-            "fetched: try again later, and report it if it lasts."
+            f"The server refused {row.name}/{file.name} ({error}): try again later, and report it if "
+            "it lasts."
         ) from error
     except requests.RequestException as error:
         raise DataUnavailable(
@@ -358,10 +364,7 @@ def _download(store: Any, row: DataSet, file: DataFile, share: "_Share") -> None
             f"`course data fetch {row.name}` again; what is already here is kept."
         ) from error
     except OSError as error:
-        raise DataUnavailable(
-            f"The folder {_shown(cache_dir())} for data sets cannot be written "
-            f"({error.strerror or error}): set COURSE_DATA_DIR to a folder that you may write."
-        ) from error
+        raise DataUnavailable(_unwritable(error.strerror or str(error))) from error
     except ValueError as error:
         raise DataUnavailable(
             f"The download of {row.name}/{file.name} from {file.url} was damaged (its SHA-256 is not the "
@@ -417,6 +420,13 @@ def _corrupt(row: DataSet, place: Path) -> str:
     return (
         f"{_shown(place)} is damaged (its SHA-256 is not the published one): delete it and run "
         f"`course data fetch {row.name}` while online; until then the lesson uses its default data."
+    )
+
+
+def _unwritable(why: str) -> str:
+    return (
+        f"The folder {_shown(cache_dir())} for data sets cannot be written ({why}): set COURSE_DATA_DIR "
+        "to a folder that you may write."
     )
 
 

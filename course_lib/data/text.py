@@ -22,15 +22,19 @@ from course_lib.runtime import CourseError
 
 LICENCE = "Python Software Foundation License 2"
 # Tests and generated tables hold little English; the rest is packaged apart by some systems.
-LEFT_OUT = frozenset(
-    "distutils encodings ensurepip idle_test idlelib lib2to3 pydoc_data test tests tkinter turtledemo".split()
-)
+LEFT_OUT = {
+    *("distutils", "encodings", "ensurepip", "idle_test", "idlelib", "lib2to3"),
+    *("pydoc_data", "test", "tests", "tkinter", "turtledemo"),
+}
 SHORTEST_REPEAT = 40
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text made of documents (topics of the manual, or modules), with where it is from and on what terms."""
+    """A text made of documents (topics of the manual, or modules).
+
+    ``source`` says where it is from, with the version of Python, and ``licence`` on what terms.
+    """
 
     name: str
     documents: tuple[str, ...] = field(repr=False)
@@ -60,7 +64,7 @@ class Corpus:
             CourseError: the fractions are not such numbers, or there are fewer documents than parts.
 
         """
-        if not fractions or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        if not fractions or not min(fractions) > 0 or not abs(sum(fractions) - 1) < 1e-6:
             raise CourseError(
                 f"A corpus is split by positive fractions that add up to 1, not by {tuple(fractions)}."
             )

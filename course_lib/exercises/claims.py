@@ -37,7 +37,7 @@ def claim(
         timing: the figure is a ratio of times.
 
     Raises:
-        CourseError: not exactly one bound is given.
+        CourseError: not exactly one bound is given, or ``between`` is not two numbers in order.
 
     """
     bounds = {"at_least": at_least, "at_most": at_most, "equals": equals, "between": between}
@@ -48,7 +48,7 @@ def claim(
         )
     ((kind, bound),) = given.items()
     measured = float(measured)
-    value = [float(each) for each in bound] if isinstance(bound, tuple) else float(bound)
+    value = _as_bound(text, bound)
     holds = within(measured, kind, value)
     broken = {
         name: {"measured": float(figure), "holds": within(float(figure), kind, value)}
@@ -104,6 +104,16 @@ def within(measured: float, kind: str, bound: float | list[float]) -> bool:
         "at_most": measured <= bound,
         "equals": measured == bound,
     }[kind]
+
+
+def _as_bound(text: str, bound: float | tuple[float, ...] | list[float]) -> float | list[float]:
+    if not isinstance(bound, (tuple, list)):
+        return float(bound)
+    if len(bound) != 2 or not bound[0] <= bound[1]:
+        raise CourseError(
+            f'The claim "{text}" needs two numbers as between, the smaller one first.'
+        )
+    return [float(each) for each in bound]
 
 
 def _figure(number: float) -> str:

@@ -25,7 +25,8 @@ def find_forbidden(source: str, names: Iterable[str]) -> list[Use]:
     """Return each use of one of ``names`` in ``source``.
 
     Follows imports, aliases made by assignment (``sdpa = F.scaled_dot_product_attention``), attribute
-    chains and ``getattr`` with a literal string. A call through a computed string cannot be proved here.
+    chains, star imports and ``getattr`` with a literal string. A call through a computed string cannot
+    be proved here.
 
     Args:
         source: a cell's Python code; notebook magics must have been removed.
@@ -50,12 +51,10 @@ def find_forbidden(source: str, names: Iterable[str]) -> list[Use]:
     aliases = dict(_USUAL_ALIASES)
     uses: set[Use] = set()
 
-    def dotted(node: ast.AST) -> str | None:
-        if isinstance(node, ast.Name):
-            return aliases.get(node.id, node.id)
+    def attribute(node: ast.AST) -> tuple[ast.AST, str] | None:
+        """Return object and name of ``object.name`` and of ``getattr(object, "name")``."""
         if isinstance(node, ast.Attribute):
-            base = dotted(node.value)
-            return f"{base}.{node.attr}" if base else None
+            return node.value, node.attr
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
@@ -64,9 +63,15 @@ def find_forbidden(source: str, names: Iterable[str]) -> list[Use]:
             and isinstance(node.args[1], ast.Constant)
             and isinstance(node.args[1].value, str)
         ):
-            base = dotted(node.args[0])
-            return f"{base}.{node.args[1].value}" if base else None
+            return node.args[0], node.args[1].value
         return None
+
+    def dotted(node: ast.AST) -> str | None:
+        if isinstance(node, ast.Name):
+            return aliases.get(node.id, node.id)
+        found = attribute(node)
+        base = dotted(found[0]) if found else None
+        return f"{base}.{found[1]}" if found and base else None
 
     for node in sorted(ast.walk(tree), key=lambda each: getattr(each, "lineno", 0)):
         if isinstance(node, ast.Import):
@@ -78,6 +83,11 @@ def find_forbidden(source: str, names: Iterable[str]) -> list[Use]:
                     uses.add(Use(each.name, node.lineno))
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for each in node.names:
+                if each.name == "*":
+                    inside = f"{node.module}."
+                    parts = {name[len(inside) :] for name in forbidden if name.startswith(inside)}
+                    first = {part.split(".")[0] for part in parts}
+                    aliases |= {part: inside + part for part in first}
                 aliases[each.asname or each.name] = f"{node.module}.{each.name}"
                 for hit in {f"{node.module}.{each.name}", node.module} & forbidden:
                     uses.add(Use(hit, node.lineno))
@@ -89,8 +99,9 @@ def find_forbidden(source: str, names: Iterable[str]) -> list[Use]:
         name = dotted(node)
         if name in forbidden:
             uses.add(Use(name, node.lineno))  # type: ignore[attr-defined]
-        if isinstance(node, ast.Attribute) and node.attr in methods:
-            base = dotted(node.value) or ""
-            if not base.startswith(("torch", "numpy", "math")):
-                uses.add(Use(methods[node.attr], node.lineno))
+        found = attribute(node)
+        if found and found[1] in methods:
+            base = dotted(found[0]) or ""
+            if base.split(".")[0] not in {"torch", "numpy", "math"}:
+                uses.add(Use(methods[found[1]], node.lineno))  # type: ignore[attr-defined]
     return sorted(uses, key=lambda use: (use.lineno, use.name))

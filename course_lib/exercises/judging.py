@@ -20,6 +20,10 @@ _IN_PLACE = (
     "Your code changed one of its inputs in place: make a new tensor instead "
     "(no `x -= …`, no method whose name ends in _)."
 )
+_IN_PLACE_BEFORE_BACKWARD = (
+    "Your code changed in place a tensor that its gradient still needs: make a new tensor instead "
+    "(no `x -= …`, no `x[…] = …`, no method whose name ends in _)."
+)
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,11 @@ def _difference(exercise: Exercise, case: Case, outcome: Outcome, device: str) -
     expected = exercise.oracle(**case.inputs)
     if outcome.error is not None:
         error = outcome.error
-        if "leaf Variable that requires grad" in error.message:
-            return Difference("call", f"{_IN_PLACE} It happened in the line `{error.line}`.")
         where = f" in the line `{error.line}`" if error.line else ""
+        if "leaf Variable that requires grad" in error.message:
+            return Difference("call", _IN_PLACE + (f" It happened{where}." if where else ""))
+        if "modified by an inplace operation" in error.message:
+            return Difference("call", _IN_PLACE_BEFORE_BACKWARD)
         return Difference(
             "call", f"Your code stopped{where} with {error.type}: {error.message or '(no message)'}"
         )
@@ -185,7 +191,7 @@ def _compare(
         if got is None:
             return differ(f"The {key} is None: did you forget `return`?")
         if not isinstance(got, torch.Tensor):
-            return differ(f"The {key} is a {type(got).__name__} and should be a tensor.")
+            return differ(f"The {key} is {_kind(got)} and should be a tensor.")
         if got.shape != expected.shape:
             return differ(
                 f"The {key} has shape {tuple(got.shape)} and should have {tuple(expected.shape)}."
@@ -226,9 +232,7 @@ def _compare(
         return None if close else differ(f"The {key} is {got:.6g} and should be {expected:.6g}.")
     if isinstance(expected, (list, tuple)):
         if type(got) is not type(expected):
-            return differ(
-                f"The {key} is a {type(got).__name__} and should be a {type(expected).__name__}."
-            )
+            return differ(f"The {key} is {_kind(got)} and should be {_kind(expected)}.")
         if len(got) != len(expected):
             return differ(f"The {key} has {len(got)} items and should have {len(expected)}.")
         for index, (left, right) in enumerate(zip(expected, got)):
@@ -238,7 +242,7 @@ def _compare(
         return None
     if isinstance(expected, dict):
         if not isinstance(got, dict):
-            return differ(f"The {key} is a {type(got).__name__} and should be a dictionary.")
+            return differ(f"The {key} is {_kind(got)} and should be a dictionary.")
         if set(got) != set(expected):
             missing, extra = sorted(set(expected) - set(got)), sorted(set(got) - set(expected))
             parts = [f"lacks {missing[:5]}"] if missing else []
@@ -250,9 +254,7 @@ def _compare(
                 return found
         return None
     if type(got) is not type(expected):
-        return differ(
-            f"The {key} is a {type(got).__name__} and should be a {type(expected).__name__}."
-        )
+        return differ(f"The {key} is {_kind(got)} and should be {_kind(expected)}.")
     return (
         None
         if got == expected
@@ -283,6 +285,13 @@ def same_outcome(exercise: Exercise, one: Outcome, other: Outcome) -> bool:
         and _compare("values", other.values, one.values, exercise.tolerances) is None
         and _compare("inputs", other.inputs_after, one.inputs_after, {}) is None
     )
+
+
+def _kind(value: Value) -> str:
+    if value is None:
+        return "None"
+    name = "tensor" if isinstance(value, torch.Tensor) else type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _number(value: torch.Tensor) -> str:

@@ -48,7 +48,9 @@ def check(name: str) -> Any:
         )
     else:
         objects = tuple(namespace[each] for each in exercise.defines)
-        if all(mine is theirs for mine, theirs in zip(objects, exercise.finished)):
+        if any(mine is theirs for mine, theirs in zip(objects, exercise.finished)):
+            if os.environ.get("NBGRADER_EXECUTION"):
+                raise AssertionError(f"{name}: this is the course's version, not your own.")
             card(
                 "neutral",
                 f"{name}: this is the course's version",
@@ -58,7 +60,7 @@ def check(name: str) -> Any:
         device = run.device.type if run.device.type == "cuda" else "cpu"
         verdict = _allowed(exercise, objects) or run_and_judge(exercise, objects, device=device)
     entry = progress.read().get(f"{exercise.lesson:02d}/{name}", {})
-    attempts = entry.get("attempts", 0) + (verdict.status != "not-attempted")
+    attempts = progress.count(entry, "attempts") + (verdict.status != "not-attempted")
     best = "passed" if "passed" in (entry.get("status"), verdict.status) else verdict.status
     progress.record(exercise.lesson, name, status=best, attempts=attempts)
     _show(exercise, verdict, names)
@@ -84,7 +86,7 @@ def hint(name: str, number: int | None = None) -> None:
     count = len(exercise.hints)
     if number is None:
         entry = progress.read().get(f"{exercise.lesson:02d}/{name}", {})
-        number = min(entry.get("hints", 0) + 1, count)
+        number = min(progress.count(entry, "hints") + 1, count)
         progress.record(exercise.lesson, name, hints=number)
     if not 1 <= number <= count:
         card("neutral", f"{name} has hints 1 to {count}", [])

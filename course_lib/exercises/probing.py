@@ -23,7 +23,7 @@ class Failure:
     """Why a probe gave no values.
 
     Attributes:
-        kind: "not-attempted" (the stub's NotImplementedError) or "error".
+        kind: "not-attempted" (the stub's NotImplementedError, which has no message) or "error".
         type: the exception's class.
         message: its text, at most 500 characters.
         line: the learner's own line that raised, where there is one.
@@ -166,7 +166,7 @@ def run_probe(
                 )
         after = {key: plain(value) for key, value in given.items()}
         return Outcome(values, devices, None, after)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _failed(_failure(error), inputs)
 
 
@@ -174,10 +174,10 @@ def _failed(failure: Failure, inputs: Mapping[str, Value]) -> Outcome:
     return Outcome(None, {}, failure, {key: plain(value) for key, value in inputs.items()})
 
 
-def _failure(error: Exception) -> Failure:
-    kind: Literal["not-attempted", "error"] = (
-        "not-attempted" if isinstance(error, NotImplementedError) else "error"
-    )
+def _failure(error: BaseException) -> Failure:
+    # PyTorch raises NotImplementedError too, with a message: a softmax of integers, say.
+    stub = isinstance(error, NotImplementedError) and not str(error)
+    kind: Literal["not-attempted", "error"] = "not-attempted" if stub else "error"
     line, lineno = None, None
     for frame in traceback.extract_tb(error.__traceback__):
         # The last frame that is the learner's: notebook cells have no file that lies on a disk.

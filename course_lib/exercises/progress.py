@@ -30,19 +30,25 @@ def read() -> dict[str, dict[str, Any]]:
     """
     try:
         path = progress_file()
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except (CourseError, OSError):
         return {}
     try:
-        records = json.loads(text)
+        records = json.loads(content)
         if not isinstance(records, dict):
             raise ValueError("not a dictionary")
-    except ValueError:
+    except (ValueError, RecursionError):
         with contextlib.suppress(OSError):
             path.replace(path.with_suffix(".json.damaged"))
         _warn(f"Your progress in {path} was damaged: it is set aside as {path.name}.damaged.")
         return {}
     return {key: value for key, value in records.items() if isinstance(value, dict)}
+
+
+def count(entry: dict[str, Any], fact: str) -> int:
+    """Return a count of an entry of `read`; 0 where there is none that makes sense."""
+    number = entry.get(fact)
+    return number if isinstance(number, int) and number > 0 else 0
 
 
 def record(lesson: int, name: str, **facts: Any) -> dict[str, Any]:
@@ -56,9 +62,12 @@ def record(lesson: int, name: str, **facts: Any) -> dict[str, Any]:
     try:
         path = progress_file()
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix="progress", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(records, file, indent=1, sort_keys=True)
-        os.replace(temporary, path)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(records, file, indent=1, sort_keys=True)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
     except CourseError as error:
         _warn(str(error))
     except OSError as error:

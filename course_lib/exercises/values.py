@@ -12,6 +12,8 @@ import torch
 # None | bool | int | float | str | torch.Tensor | list | tuple | dict[str, Value]
 Value = Any
 
+MOST_BITS = 4096  # of an integer: Python refuses to write much longer ones in decimal
+
 _HEADER = struct.Struct("<Q")
 
 
@@ -35,11 +37,15 @@ def plain(value: Value) -> Value:
         TypeError: something in it is not a Value.
 
     """
+    if type(value) is int and value.bit_length() > MOST_BITS:
+        raise TypeError(f"an integer of {value.bit_length()} bits")
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, torch.Tensor):
         if value.layout != torch.strided:
             raise TypeError(f"a {value.layout} tensor, where a dense one is needed")
+        if value.is_meta:
+            raise TypeError("a tensor on the device meta, which holds no numbers")
         copied = torch.Tensor.detach(value).resolve_conj().resolve_neg().cpu()
         return copied.as_subclass(torch.Tensor).clone(memory_format=torch.contiguous_format)
     if isinstance(value, list):
@@ -51,8 +57,8 @@ def plain(value: Value) -> Value:
             raise TypeError("a dictionary whose keys are not all strings")
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (bool, int, float, str)):
-        raise TypeError(f"a {type(value).__name__}, where a plain number or string is needed")
-    raise TypeError(f"a {type(value).__name__}")
+        raise TypeError(f"of type {type(value).__name__}, where a plain one is needed")
+    raise TypeError(f"of type {type(value).__name__}")
 
 
 def pack(value: Value) -> bytes:

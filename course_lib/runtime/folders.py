@@ -19,7 +19,11 @@ def course_home() -> Path:
     import platformdirs
 
     named = os.environ.get("COURSE_HOME")
-    home = Path(named) if named else Path(platformdirs.user_data_dir("transformers-course"))
+    home = (
+        Path(named).expanduser()
+        if named
+        else Path(platformdirs.user_data_dir("transformers-course"))
+    )
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:

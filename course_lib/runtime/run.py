@@ -81,7 +81,7 @@ def choose_device(wanted: str = "auto") -> torch.device:
         return torch.device("mps" if has_mps else "cpu")
     try:
         device = torch.device(wanted)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise CourseError(
             f'DEVICE is "{wanted}", which is no device: use "auto", "cuda", "mps" or "cpu".'
         ) from error
@@ -148,7 +148,9 @@ def start(
     given_seed = os.environ.get("COURSE_SEED") or seed
     try:
         seed = int(given_seed)
-    except (TypeError, ValueError) as error:
+        if not isinstance(given_seed, str) and seed != given_seed:
+            raise ValueError("a fraction")
+    except (TypeError, ValueError, OverflowError) as error:
         raise CourseError(f'SEED is "{given_seed}": use a whole number.') from error
     if not 0 <= seed < 2**31:
         raise CourseError(f"SEED is {seed}: use a whole number from 0 to 2147483647.")

@@ -95,9 +95,9 @@ class AttentionView(anywidget.AnyWidget):
     .course-attention .note { min-height: 1.4em; }
     """
     text = traitlets.Unicode("").tag(sync=True)
-    words = traitlets.List().tag(sync=True)
-    weights = traitlets.List().tag(sync=True)
-    notes = traitlets.List().tag(sync=True)
+    words: Any = traitlets.List().tag(sync=True)
+    weights: Any = traitlets.List().tag(sync=True)
+    notes: Any = traitlets.List().tag(sync=True)
     problem = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, compute: Callable[[str], Asked], text: str, **rest: Any) -> None:

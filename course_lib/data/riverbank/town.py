@@ -20,9 +20,27 @@ from course_lib.data.riverbank.evaluation import (
     similarities,
 )
 from course_lib.data.riverbank.facts import Fact, Person, make_facts, make_people
+from course_lib.data.riverbank.fewshot import FewShot, few_shot
 from course_lib.data.riverbank.grammar import END, SENTENCE_PREFIX, FactPhrasing, TownGrammar
+from course_lib.data.riverbank.instructions import (
+    Instruction,
+    Workshop,
+    draw_instructions,
+    word_pairs,
+)
+from course_lib.data.riverbank.lengths import LengthSampler, sentences_of_length
 from course_lib.data.riverbank.lexicon import Lexicon
 from course_lib.data.riverbank.pcfg import Forward, Grammar, Leaf, Parse, Rule, Tree, Word, annotate
+from course_lib.data.riverbank.preferences import (
+    Annotator,
+    Comparison,
+    GoldReward,
+    Judge,
+    PreferencePair,
+    iter_comparisons,
+)
+from course_lib.data.riverbank.questions import Question, make_questions
+from course_lib.data.riverbank.tovian import Tovian, Translation
 
 TOWN_SEED = 20
 REGISTERS = ("story", "child", "manual", "dialogue")
@@ -167,6 +185,17 @@ def _inhabitants(town_seed: int) -> tuple[Lexicon, list[Person], list[Fact]]:
 @lru_cache(maxsize=4)
 def _grammar(town_seed: int) -> Grammar:
     return TownGrammar(*_inhabitants(town_seed), town_seed).build()
+
+
+@lru_cache(maxsize=4)
+def _length_sampler(town_seed: int) -> LengthSampler:
+    return LengthSampler(_grammar(town_seed))
+
+
+@lru_cache(maxsize=4)
+def _tovian(town_seed: int) -> Tovian:
+    found = readings(_grammar(town_seed))
+    return Tovian((word for words in found.values() for word in words), town_seed)
 
 
 class Town:
@@ -377,6 +406,168 @@ class Town:
     ) -> list[Document]:
         """The documents with canaries put into them (see `canaries.plant`)."""
         return plant(self, documents, canaries, copies, seed)
+
+    # ------------------------------------------------------------------ Tovian
+
+    @cached_property
+    def tovian(self) -> Tovian:
+        """Riverbank's other language: its lexicon and inflection."""
+        return _tovian(self.town_seed)
+
+    def translate(self, sentence: Sentence) -> Translation:
+        """A sentence in Tovian, with its gold word alignment (see `tovian.Tovian.translate`)."""
+        return self.tovian.translate(sentence)
+
+    @cached_property
+    def length_sampler(self) -> LengthSampler:
+        """Samples derivations of a given number of words."""
+        return _length_sampler(self.town_seed)
+
+    def sentences_of_length(
+        self,
+        n: int,
+        seed: int = 0,
+        min_words: int = 3,
+        max_words: int = 20,
+        register: str | None = None,
+        topic: str | None = None,
+    ) -> list[Sentence]:
+        """n sentences whose lengths are uniform over those that exist in the range.
+
+        Given its length, a sentence is as the text would have it. Items of list documents are left out.
+
+        Args:
+            n: how many.
+            seed: varies the sample.
+            min_words, max_words: bounds of the number of tokens, punctuation included; 4 is the least
+                that exists, and any greater number does.
+            register: from this register alone.
+            topic: from texts of this topic alone (`lexicon.topics`), which makes the vocabulary small.
+
+        Raises:
+            TownError: an unknown register or topic, or a range in which no sentence lies.
+        """
+        if register is not None and register not in REGISTERS:
+            raise TownError(f"no register {register!r}; choose one of {', '.join(REGISTERS)}")
+        if topic is not None and topic not in self.lexicon.topics:
+            raise TownError(f"no topic {topic!r}; choose one of {', '.join(self.lexicon.topics)}")
+        sentences = sentences_of_length(self, seed, min_words, max_words, register, topic)
+        return list(islice(sentences, n))
+
+    def parallel(
+        self,
+        n: int,
+        seed: int = 0,
+        min_words: int = 3,
+        max_words: int = 20,
+        register: str | None = None,
+        topic: str | None = None,
+    ) -> list[tuple[Sentence, Translation]]:
+        """n sentences with their translations; arguments and errors as in `sentences_of_length`."""
+        sentences = self.sentences_of_length(n, seed, min_words, max_words, register, topic)
+        return [(sentence, self.translate(sentence)) for sentence in sentences]
+
+    # ------------------------------------------------------------------ questions and tasks
+
+    @cached_property
+    def _all_questions(self) -> list[Question]:
+        return make_questions(self)
+
+    def questions(
+        self, split: str | None = None, phrasing: str | None = None, kind: str | None = None
+    ) -> list[Question]:
+        """All questions about the town with their true answers, in a fixed order.
+
+        Args:
+            split: "said", "held_out", "unknown" or "none" (see `Question`).
+            phrasing: "train" or "test".
+            kind: "wh", "inverse", "yes_no", "calendar" or "unanswerable".
+
+        Raises:
+            TownError: no question has that split, phrasing or kind.
+        """
+        questions = self._all_questions
+        for name, wanted in (("split", split), ("phrasing", phrasing), ("kind", kind)):
+            known = sorted({getattr(question, name) for question in self._all_questions})
+            if wanted is not None and wanted not in known:
+                raise TownError(f"no {name} {wanted!r}; choose one of {', '.join(known)}")
+            questions = [q for q in questions if wanted in (None, getattr(q, name))]
+        return questions
+
+    @cached_property
+    def workshop(self) -> Workshop:
+        """Draws single tasks for `instructions`."""
+        return Workshop(self)
+
+    def instructions(
+        self, n: int, seed: int = 0, kinds: Sequence[str] | None = None, split: str = "train"
+    ) -> list[Instruction]:
+        """n instructions with checkable responses and different prompts, kinds mixed at random.
+
+        Args:
+            n: how many.
+            seed: varies the sample.
+            kinds: some of `INSTRUCTION_KINDS`; by default all that the split has.
+            split: "train", or "test", which has other contents (words, sentences, facts) and the
+                HELD_OUT_KINDS besides. No prompt of one is a prompt of the other, whatever the seeds.
+
+        Raises:
+            TownError: an unknown split or kind, a held-out kind asked for in training, or more
+                instructions than there are.
+        """
+        return draw_instructions(self, n, seed, kinds, split)
+
+    @cached_property
+    def word_pairs(self) -> dict[str, list[tuple[str, str]]]:
+        """Pairs of word forms by relation (see `instructions.word_pairs`)."""
+        return word_pairs(self)
+
+    def few_shot(self, relation: str, k: int, seed: int = 0) -> FewShot:
+        """A prompt with k example pairs of a relation, and a held-out pair to complete.
+
+        Args:
+            relation: key of `word_pairs`; the UNLISTED_RELATIONS stand in no list document.
+            k: number of examples.
+            seed: varies examples and query.
+
+        Raises:
+            TownError: an unknown relation, or more examples than it has.
+        """
+        return few_shot(self, relation, k, seed)
+
+    # ------------------------------------------------------------------ preferences
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Computes gold rewards and writes replies."""
+        return Judge(self)
+
+    def gold_reward(self, prompt: str, reply: str) -> GoldReward:
+        """The gold reward of any reply to a question of the town (see `preferences.GoldReward`).
+
+        Raises:
+            TownError: the prompt is not the text of one of `questions()`.
+        """
+        return self.judge.gold(prompt, reply)
+
+    def comparisons(self, n: int, seed: int = 0, split: str = "train") -> list[Comparison]:
+        """n prompts with two replies of different quality, to be judged by annotators.
+
+        Raises:
+            TownError: a split other than "train" and "test".
+        """
+        return list(islice(iter_comparisons(self.judge, seed, split), n))
+
+    def preferences(
+        self, n: int, seed: int = 0, annotator: Annotator | None = None, split: str = "train"
+    ) -> list[PreferencePair]:
+        """The same comparisons as judged by an annotator (by default `Annotator()`).
+
+        Raises:
+            TownError: a split other than "train" and "test".
+        """
+        annotator = annotator or Annotator()
+        return [annotator.judge(comparison) for comparison in self.comparisons(n, seed, split)]
 
 
 def _tokens(text: Document | Sentence | str | Sequence[str]) -> list[str]:
