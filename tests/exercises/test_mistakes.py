@@ -209,9 +209,11 @@ def _other_dtype(value: Any) -> Any:
     return str(value) if not isinstance(value, str) else value.encode()
 
 
-def _integers(value: Any) -> Any:
+def _other_kind(value: Any) -> Any:
+    """Return whole numbers where floats or Booleans belong, and floats where whole numbers do."""
     if isinstance(value, torch.Tensor):
-        return value.nan_to_num().to(torch.int64)
+        whole = value.dtype != torch.bool and not value.dtype.is_floating_point
+        return value.nan_to_num().to(torch.float32 if whole else torch.int64)
     return str(value) if not isinstance(value, str) else value.encode()
 
 
@@ -232,7 +234,7 @@ LAZY: dict[str, Callable[[Any], Any]] = {
     "an axis too many": _one_more_axis,
     "a column": _transposed,
     "another dtype": _other_dtype,
-    "integers": _integers,
+    "another kind of number": _other_kind,
 }
 
 

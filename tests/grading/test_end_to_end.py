@@ -85,9 +85,19 @@ def graded(
     for student, notebook in handed_in.items():
         write(notebook, folder / "students" / student / lesson_07.learner.name)
     write(filled_in(lesson_07, {}), folder / lesson_07.learner.name)
-    command = [sys.executable, "-m", "course_lib.cli", "grade", "students"]
+    course = [sys.executable, "-c", "from course_lib.cli import main; main()"]
     done = subprocess.run(
-        [*command, "--lesson", str(LESSON), "-o", "out", "--published", lesson_07.learner.name],
+        [
+            *course,
+            "grade",
+            "students",
+            "--lesson",
+            str(LESSON),
+            "-o",
+            "out",
+            "--published",
+            lesson_07.learner.name,
+        ],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ import time
 from datetime import datetime
 
 import pytest
-from conftest import EXERCISES, SOLUTIONS, as_bytes, notebook
+from submissions import EXERCISES, SOLUTIONS, as_bytes, notebook
 
 from course_lib.grading.batch import _alone
 from course_lib.grading.gradebook import Gradebook, days_late

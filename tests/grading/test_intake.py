@@ -8,7 +8,7 @@ import struct
 import zipfile
 
 import pytest
-from conftest import as_bytes, notebook
+from submissions import as_bytes, notebook
 
 from course_lib.grading import intake
 from course_lib.grading.intake import collect, parse_notebook, students_of

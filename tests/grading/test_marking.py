@@ -1,7 +1,17 @@
 """Marks of whole notebooks of lesson 07, run in the real sandbox: fair to the honest, nothing for the rest."""
 
 import pytest
-from conftest import EXERCISES, FULL, SOLUTIONS, STUBS, as_bytes, notebook, of, points, submission
+from submissions import (
+    EXERCISES,
+    FULL,
+    SOLUTIONS,
+    STUBS,
+    as_bytes,
+    notebook,
+    of,
+    points,
+    submission,
+)
 
 from course_lib.grading import cases, supply
 from course_lib.grading.marking import Marker

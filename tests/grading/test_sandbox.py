@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import EXERCISES
+from submissions import EXERCISES
 
 from course_lib.grading import reduced
 from course_lib.grading.sandbox import Limits, bubblewrap, open_sandbox

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from course_lib.data.riverbank.errors import TownError
-from course_lib.data.riverbank.questions import in_test
+from course_lib.data.riverbank.questions import in_test, pair_content
 
 if TYPE_CHECKING:
     from course_lib.data.riverbank.town import Town
@@ -52,5 +52,5 @@ def few_shot(town: Town, relation: str, k: int, seed: int) -> FewShot:
 def split_pairs(town: Town, relation: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The pairs that may be shown, and the held-out pairs that are asked for (at least one each)."""
     pairs = town.word_pairs[relation]
-    asked = [pair for pair in pairs if in_test(f"{relation} {pair[0]}")] or pairs[-1:]
+    asked = [pair for pair in pairs if in_test(pair_content(relation, pair))] or pairs[-1:]
     return [pair for pair in pairs if pair not in asked], asked

@@ -14,7 +14,7 @@ from course_lib.data.riverbank import morphology
 from course_lib.data.riverbank.errors import TownError
 from course_lib.data.riverbank.lengths import sentences_of_length
 from course_lib.data.riverbank.lexicon import lemma_of
-from course_lib.data.riverbank.questions import Question, in_test
+from course_lib.data.riverbank.questions import Question, in_test, pair_content
 
 if TYPE_CHECKING:
     from course_lib.data.riverbank.town import Sentence, Town
@@ -209,11 +209,9 @@ class Workshop:
         return _Task(word, prompt, others[0], others, "rhyme")
 
     def _related(self, rng: random.Random, relation: str, *prompts: str) -> _Task:
-        given, wanted = rng.choice(self._pairs(relation))
-        return _Task(f"{relation} {given}", rng.choice(prompts).format(given), wanted)
-
-    def _pairs(self, relation: str) -> list[tuple[str, str]]:
-        return self.town.word_pairs[relation]
+        pair = rng.choice(self.town.word_pairs[relation])
+        prompt = rng.choice(prompts).format(pair[0])
+        return _Task(pair_content(relation, pair), prompt, pair[1])
 
     @cached_property
     def _endings(self) -> dict[str, list[str]]:

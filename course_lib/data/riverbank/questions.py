@@ -101,6 +101,11 @@ def in_test(content: str) -> bool:
     return zlib.crc32(content.encode()) % 5 == 0
 
 
+def pair_content(relation: str, pair: tuple[str, str]) -> str:
+    """The content of a task about two related words; hot : cold and cold : hot are one content."""
+    return " ".join((relation, *sorted(pair)))
+
+
 def make_questions(town: Town) -> list[Question]:
     """All questions about the town, in a fixed order."""
     objects = possible_objects(town)
