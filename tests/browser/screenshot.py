@@ -6,6 +6,7 @@ The notebook runs at standard scale with every exercise solved; docs/images/less
 """
 
 import io
+import re
 import tempfile
 from pathlib import Path
 
@@ -20,13 +21,19 @@ TARGET = ROOT / "docs" / "images" / "lesson_07.png"
 LARGEST = 250_000  # bytes
 VIEW = {"width": 1400, "height": 900}
 EXERCISE = "padding_mask"
+ABOVE = 33  # how many pixels of the exercise's text stay in sight
 
 
 def solutions() -> dict[str, str]:
-    """Return the published source of each exercise's solution, by the cell's id."""
+    """Return each exercise's published solution as a learner would write it, by the cell's id."""
     (lesson,) = select(ROOT, ["07"])
-    cells = compose_lesson(lesson).solution.cells
-    return {cell.id: cell.source for cell in cells if cell.id.startswith("exercise-")}
+    return {
+        cell.id: re.sub(
+            r"^ *### (BEGIN|END) SOLUTION\n?", "", cell.source, flags=re.MULTILINE
+        ).rstrip()
+        for cell in compose_lesson(lesson).solution.cells
+        if cell.id.startswith("exercise-")
+    }
 
 
 def arrange(notebook: NotebookPage) -> None:
@@ -42,9 +49,16 @@ def arrange(notebook: NotebookPage) -> None:
         }""",
         figure,
     )
-    notebook.cell(f"exercise-{EXERCISE}")
+    cell = notebook.cell(f"exercise-{EXERCISE}")
     page.wait_for_timeout(2 * SECOND)  # what folds and scrolls comes to rest
-    notebook.cell(f"exercise-{EXERCISE}")
+    cell.evaluate(
+        """(cell, above) => {
+          const panel = cell.closest('.jp-WindowedPanel-outer');
+          const distance = cell.getBoundingClientRect().top - panel.getBoundingClientRect().top;
+          panel.scrollTop += distance - above;
+        }""",
+        ABOVE,
+    )
     page.mouse.move(0, 0)
     page.wait_for_timeout(1 * SECOND)
 
