@@ -361,7 +361,8 @@ def draw_softmax(log2_d: int) -> plt.Figure:
     return fig
 
 
-display(widgets.explorer(draw_softmax, log2_d=ipywidgets.IntSlider(value=4, min=0, max=10, description="log₂ d")))
+SOFTMAX_ALT = "Two bar charts of nine attention weights: without and with the division by the root of d."
+display(widgets.explorer(draw_softmax, SOFTMAX_ALT, log2_d=ipywidgets.IntSlider(value=4, min=0, max=10, description="log₂ d")))
 figures.show(
     draw_softmax(8),
     caption="The same view at d = 256, for a page without sliders. With seed 0 one key first takes more than nine tenths at d = 128.",

@@ -30,6 +30,11 @@ def lab(
     if lesson.startswith("-"):
         extra.insert(0, lesson)
         lesson = "00"
+    if os.name == "posix" and os.geteuid() == 0 and "--allow-root" not in extra:
+        raise UsageError(
+            "JupyterLab does not like to run as root: use an ordinary account, or allow it with "
+            'make lab LAB="--allow-root" (course lab --allow-root).'
+        )
     command, environment = lab_command(course_root(), lesson, extra, os.environ)
     raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
 
@@ -59,8 +64,15 @@ def lab_command(
         *extra,
     ]
     path = os.pathsep.join(filter(None, [str(DEFAULTS), environment.get("JUPYTER_CONFIG_PATH")]))
-    # The kernel "python3" must be this environment's, whatever the user has installed elsewhere.
-    return command, {**environment, "JUPYTER_CONFIG_PATH": path, "JUPYTER_PREFER_ENV_PATH": "1"}
+    # What a notebook or nbgrader calls by its bare name (`!course status`, alembic) is this environment's.
+    programs = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), environment.get("PATH")]))
+    # The kernel "python3" must be this environment's too, whatever the user has installed elsewhere.
+    return command, {
+        **environment,
+        "PATH": programs,
+        "JUPYTER_CONFIG_PATH": path,
+        "JUPYTER_PREFER_ENV_PATH": "1",
+    }
 
 
 def find_notebook(root: Path, lesson: str) -> Path:

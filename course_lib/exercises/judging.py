@@ -63,6 +63,7 @@ class Verdict:
         mistake: the known mistake whose answers these are, if it is one.
         failing: the cases that failed, smallest input first.
         cases: how many cases there were.
+        partly: where no mistake explains every case, the one that explains most of those that failed.
 
     """
 
@@ -71,6 +72,7 @@ class Verdict:
     mistake: Mistake | None
     failing: list[CaseResult]
     cases: int
+    partly: Mistake | None = None
 
 
 def judge(
@@ -91,10 +93,9 @@ def judge(
     if len(cases) != len(outcomes) or not cases:
         raise ValueError("one outcome for each case, and at least one case")
     if any(each.error and each.error.kind == "not-attempted" for each in outcomes):
-        names = " and ".join(f"`{name}`" for name in exercise.defines)
         return Verdict(
             "not-attempted",
-            f"{names}: not attempted yet. Write your code in place of `raise NotImplementedError`.",
+            "Write your code in place of `raise NotImplementedError`.",
             None,
             [],
             len(cases),
@@ -110,8 +111,10 @@ def judge(
     mistake = _diagnose(exercise, cases, outcomes)
     smallest = failing[0].difference
     assert smallest is not None
-    message = mistake.says if mistake else smallest.reason
-    return Verdict("failed", message, mistake, failing, len(cases))
+    if mistake is not None:
+        return Verdict("failed", mistake.says, mistake, failing, len(cases))
+    partly = _diagnose_in_part(exercise, failing)
+    return Verdict("failed", smallest.reason, None, failing, len(cases), partly)
 
 
 def run_and_judge(
@@ -191,7 +194,7 @@ def _compare(
         if got is None:
             return differ(f"The {key} is None: did you forget `return`?")
         if not isinstance(got, torch.Tensor):
-            return differ(f"The {key} is {_kind(got)} and should be a tensor.")
+            return differ(f"The {key} is {kind_of(got)} and should be a tensor.")
         if got.shape != expected.shape:
             return differ(
                 f"The {key} has shape {tuple(got.shape)} and should have {tuple(expected.shape)}."
@@ -232,7 +235,7 @@ def _compare(
         return None if close else differ(f"The {key} is {got:.6g} and should be {expected:.6g}.")
     if isinstance(expected, (list, tuple)):
         if type(got) is not type(expected):
-            return differ(f"The {key} is {_kind(got)} and should be {_kind(expected)}.")
+            return differ(f"The {key} is {kind_of(got)} and should be {kind_of(expected)}.")
         if len(got) != len(expected):
             return differ(f"The {key} has {len(got)} items and should have {len(expected)}.")
         for index, (left, right) in enumerate(zip(expected, got)):
@@ -242,7 +245,7 @@ def _compare(
         return None
     if isinstance(expected, dict):
         if not isinstance(got, dict):
-            return differ(f"The {key} is {_kind(got)} and should be a dictionary.")
+            return differ(f"The {key} is {kind_of(got)} and should be a dictionary.")
         if set(got) != set(expected):
             missing, extra = sorted(set(expected) - set(got)), sorted(set(got) - set(expected))
             parts = [f"lacks {missing[:5]}"] if missing else []
@@ -254,7 +257,7 @@ def _compare(
                 return found
         return None
     if type(got) is not type(expected):
-        return differ(f"The {key} is {_kind(got)} and should be {_kind(expected)}.")
+        return differ(f"The {key} is {kind_of(got)} and should be {kind_of(expected)}.")
     return (
         None
         if got == expected
@@ -274,6 +277,28 @@ def _diagnose(exercise: Exercise, cases: list[Case], outcomes: list[Outcome]) ->
     return None
 
 
+def _diagnose_in_part(exercise: Exercise, failing: list[CaseResult]) -> Mistake | None:
+    """Return the known mistake that gives the same values in most of the cases that failed.
+
+    Two mistakes at once are no known mistake; but where only one of them matters, it shows. One case
+    alone may be chance, so it takes two.
+    """
+    answered = [result for result in failing if result.outcome.values is not None]
+    best, most = None, 1
+    for mistake in exercise.mistakes:
+        count = sum(
+            same_outcome(
+                exercise,
+                result.outcome,
+                run_probe(exercise.probe, mistake.answer, result.case.inputs),
+            )
+            for result in answered
+        )
+        if count > most:
+            best, most = mistake, count
+    return best
+
+
 def same_outcome(exercise: Exercise, one: Outcome, other: Outcome) -> bool:
     """Tell whether two answers did the same: equal values, or the same type of error."""
     if one.error or other.error:
@@ -287,7 +312,8 @@ def same_outcome(exercise: Exercise, one: Outcome, other: Outcome) -> bool:
     )
 
 
-def _kind(value: Value) -> str:
+def kind_of(value: Value) -> str:
+    """Return what a value is, with its article."""
     if value is None:
         return "None"
     name = "tensor" if isinstance(value, torch.Tensor) else type(value).__name__
@@ -301,7 +327,9 @@ def _number(value: torch.Tensor) -> str:
 
 def show(value: Value, most: int = 600) -> str:
     """Return a short text of a value for a reader."""
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and value.dim() == 0 and value.is_floating_point():
+        text = f"{value.item():.6g}\na tensor without axes, {value.dtype}"
+    elif isinstance(value, torch.Tensor):
         with torch._tensor_str.printoptions(precision=4, threshold=60, edgeitems=3, linewidth=90):
             text = f"{value}\nshape {tuple(value.shape)}, {value.dtype}"
     else:

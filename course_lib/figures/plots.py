@@ -123,9 +123,17 @@ def heatmap(
 
 
 def attention_map(
-    ax: Axes, weights: Numbers, queries: Sequence[str], keys: Sequence[str], title: str = ""
+    ax: Axes,
+    weights: Numbers,
+    queries: Sequence[str],
+    keys: Sequence[str],
+    title: str = "",
+    bar: str | None = "weight",
 ) -> Axes:
-    """Draw attention weights: a row for each query, a column for each key, colours from 0 to 1."""
+    """Draw attention weights: a row for each query, a column for each key, colours from 0 to 1.
+
+    ``bar`` names the colour bar; None leaves it out, for all panels of a row but the last.
+    """
     return heatmap(
         ax,
         weights,
@@ -135,6 +143,7 @@ def attention_map(
         xlabel="key: who is asked",
         title=title,
         limits=(0.0, 1.0),
+        bar=bar,
     )
 
 

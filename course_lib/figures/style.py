@@ -75,7 +75,10 @@ def show(figure: Figure, caption: str, alt: str) -> None:
 
     bundle: dict[str, Any] = {"image/png": png(figure), "text/plain": f"[figure: {alt}]"}
     display(bundle, metadata={"image/png": {"alt": alt}}, raw=True)
-    html = f'<div style="max-width:46em;font-size:92%;opacity:.85;margin:0 0 8px">{_escape(caption)}</div>'
+    html = (
+        f'<div style="max-width:46em;font-size:92%;opacity:.85;margin:0 0 8px">{_escape(caption)}'
+        f"{for_who_hears(alt)}</div>"
+    )
     display({"text/html": html, "text/plain": caption}, raw=True)
     plt.close(figure)
 
@@ -92,6 +95,12 @@ def png(figure: Figure) -> bytes:
         small, format="png", optimize=True
     )
     return min(small.getvalue(), buffer.getvalue(), key=len)
+
+
+def for_who_hears(alt: str) -> str:
+    """Return HTML that a screen reader speaks and nobody sees: JupyterLab gives pictures no text of their own."""
+    hidden = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"
+    return f'<span style="{hidden}"> Picture: {_escape(alt)}</span>'
 
 
 def _escape(text: str) -> str:

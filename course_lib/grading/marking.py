@@ -357,6 +357,8 @@ def _mark_of(exercise: Exercise, verdict: Verdict, sources: Sequence[str]) -> Ma
         return Mark(exercise.name, 0.0, exercise.points, "not-attempted", "Not attempted.")
     simplest = verdict.failing[0]
     why = verdict.mistake.says if verdict.mistake else _redacted(exercise, simplest, sources)
+    if verdict.partly:
+        why += f" In other cases it is a known mistake: {verdict.partly.says}"
     count = f"{len(verdict.failing)} of {verdict.cases} cases are wrong."
     return Mark(
         exercise.name,
@@ -395,7 +397,7 @@ def _redacted(exercise: Exercise, result: CaseResult, sources: Sequence[str]) ->
     if got is None:
         return f"The {key} is None: did you forget `return`?"
     if type(got) is not type(expected):
-        return f"The {key} is a {type(got).__name__} and should be a {type(expected).__name__}."
+        return f"The {key} is {kind_of(got)} and should be {kind_of(expected)}."
     if isinstance(expected, torch.Tensor):
         if got.shape != expected.shape:
             return f"The {key} has the wrong shape."

@@ -151,9 +151,9 @@ def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
 def _cleaned(output: NotebookNode) -> NotebookNode | None:
     """Return the output without what changes from run to run and shows nothing on a page, or None."""
     output.pop("transient", None)
-    if output.output_type == "stream" and output.name == "stderr":
+    if output.output_type == "stream":
         # A progress bar overwrites its line; of such a line the last state counts, if it is not the bar.
-        lines = [line.rsplit("\r", 1)[-1] for line in output.text.split("\n")]
+        lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in output.text.split("\n")]
         output.text = "\n".join(line for line in lines if not _BAR.search(line))
         return output if output.text.strip() else None
     data = output.get("data", {})

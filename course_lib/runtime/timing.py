@@ -32,7 +32,7 @@ def median_time(
         function: takes no argument.
         warmup: calls that are not timed.
         repeats: calls that are timed, at least 1.
-        device: where a CUDA device is given, each call is waited for, since its work is queued.
+        device: where the work is done; on an accelerator work is queued, so each call is waited for.
 
     Returns:
         The seconds per call.
@@ -40,8 +40,12 @@ def median_time(
     """
 
     def finish() -> None:
-        if device is not None and device.type == "cuda":
+        if device is None:
+            return
+        if device.type == "cuda":
             torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
 
     for _ in range(warmup):
         function()
@@ -58,8 +62,20 @@ def median_time(
 def progress(iterable: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
     """Yield from ``iterable`` and show a bar, which is removed at its end.
 
-    The bar is plain text on the error stream, so that it works in a notebook, a terminal and a log.
+    The bar is plain text, so that it works in a notebook, a terminal and a log. It goes to the output
+    stream, since a notebook paints what comes on the error stream red.
     """
+    import sys
+
     from tqdm import tqdm
 
-    return tqdm(iterable, total=total, desc=desc, leave=False, ncols=80, mininterval=0.5, delay=1.0)
+    return tqdm(
+        iterable,
+        total=total,
+        desc=desc,
+        file=sys.stdout,
+        leave=False,
+        ncols=80,
+        mininterval=0.5,
+        delay=1.0,
+    )

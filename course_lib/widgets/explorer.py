@@ -7,14 +7,15 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from course_lib.figures import png
+from course_lib.figures import for_who_hears, png
 
 
-def explorer(draw: Callable[..., Figure], **sliders: widgets.Widget) -> widgets.VBox:
+def explorer(draw: Callable[..., Figure], alt: str, **sliders: widgets.Widget) -> widgets.VBox:
     """Return sliders above the figure that ``draw`` makes of their values.
 
     Args:
         draw: takes the sliders' values by name and returns a figure.
+        alt: what the picture shows, for a reader who hears it.
         sliders: ipywidgets controls, such as ``widgets.IntSlider(…)``, by the name of the argument.
 
     Returns:
@@ -31,4 +32,4 @@ def explorer(draw: Callable[..., Figure], **sliders: widgets.Widget) -> widgets.
     for slider in sliders.values():
         slider.observe(redraw, names="value")
     redraw()
-    return widgets.VBox([*sliders.values(), picture])
+    return widgets.VBox([*sliders.values(), picture, widgets.HTML(for_who_hears(alt))])

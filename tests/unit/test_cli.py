@@ -215,7 +215,7 @@ def test_lab_opens_the_lesson_with_the_courses_defaults(tmp_path):
     assert "--LabApp.default_url=/lab/tree/notebooks/03_counting.ipynb" in command
     assert command[-2:] == ["--no-browser", "--port=8899"]
     assert environment["JUPYTER_CONFIG_PATH"] == f"{DEFAULTS}{os.pathsep}/mine"
-    assert environment["PATH"] == "/bin"
+    assert environment["PATH"] == f"{Path(sys.executable).parent}{os.pathsep}/bin"
 
 
 def test_lab_names_the_lessons_that_there_are(tmp_path):
@@ -239,11 +239,24 @@ def test_lab_passes_options_on(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr("course_lib.cli.lab.subprocess.run", start)
+    monkeypatch.setattr("course_lib.cli.lab.os.geteuid", lambda: 1000)
     assert CliRunner().invoke(app, ["lab", "--no-browser", "--port", "8899"]).exit_code == 0
     assert CliRunner().invoke(app, ["lab", "0", "--no-browser"]).exit_code == 0
     assert started[0][-3:] == ["--no-browser", "--port", "8899"]
     assert started[1][-1:] == ["--no-browser"]
     assert all("/lab/tree/notebooks/00_start_here.ipynb" in command[4] for command in started)
+
+
+def test_lab_as_root_says_what_to_do(tmp_path, monkeypatch, capsys):
+    (make_course(tmp_path).root / "notebooks/00_start_here.ipynb").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("course_lib.cli.lab.subprocess.run", pytest.fail)
+    monkeypatch.setattr("course_lib.cli.lab.os.geteuid", lambda: 0)
+    monkeypatch.setattr(sys, "argv", ["course", "lab"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert 'make lab LAB="--allow-root"' in capsys.readouterr().err
 
 
 def test_jupyterlab_takes_the_courses_defaults(tmp_path):

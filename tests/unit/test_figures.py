@@ -107,6 +107,7 @@ def test_a_shown_figure_carries_alt_text_and_caption(monkeypatch):
     assert extra["metadata"]["image/png"]["alt"] == "A line that rises."
     assert picture["text/plain"] == "[figure: A line that rises.]"
     assert "Rising, 1 &lt; 2." in caption["text/html"]
+    assert "Picture: A line that rises." in caption["text/html"]
     assert not plt.fignum_exists(figure.number)
 
 

@@ -187,6 +187,24 @@ def test_a_mistake_must_be_the_same_in_every_case() -> None:
     assert verdict.message.startswith("The result differs in 2 of 3 numbers.")
 
 
+def test_of_two_mistakes_the_one_that_shows_alone_is_named() -> None:
+    many = exercise(
+        lambda x: x * 2,
+        ("square", lambda x: x * x),
+        ("half", lambda x: x / 2),
+        draw=lambda seed: [Case(f"{n}", {"x": torch.arange(3.0, 3.0 + n)}) for n in (1, 2, 3, 4)],
+    )
+
+    def both(x: torch.Tensor) -> torch.Tensor:
+        return x * x if len(x) < 3 else x / 2 if len(x) < 4 else x * x / 2
+
+    verdict = run_and_judge(many, (both,), (0,))
+    assert verdict.mistake is None
+    assert verdict.partly is many.mistakes[0]
+    once = run_and_judge(many, (lambda x: x * x if len(x) == 1 else x + 1,), (0,))
+    assert (once.status, once.partly) == ("failed", None)  # one case alone may be chance
+
+
 def test_an_error_is_no_mistake_of_another_kind() -> None:
     verdict = run_and_judge(DOUBLE, (lambda x: {}["a"],))
     assert verdict.mistake is None
@@ -224,7 +242,7 @@ def test_a_stub_in_any_case_is_not_attempted() -> None:
 
     verdict = run_and_judge(DOUBLE, (stub,))
     assert verdict.status == "not-attempted"
-    assert verdict.message.startswith("`double`: not attempted yet.")
+    assert verdict.message.startswith("Write your code in place of")
 
 
 def test_changing_an_input_in_place_fails() -> None:

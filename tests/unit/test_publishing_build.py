@@ -451,6 +451,7 @@ def test_execution_names_the_cell_and_line_of_an_error(tmp_path):
 def test_environment_shields_runs_from_the_users_settings(monkeypatch):
     from course_lib.publishing.execution import environment
 
+    monkeypatch.delenv("COURSE_SCALE", raising=False)  # `make test` sets it
     monkeypatch.setenv("COURSE_SEED", "7")
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
     monkeypatch.setenv("COURSE_DATA_DIR", "/data")

@@ -237,7 +237,8 @@ ATTENTION = Exercise(
         "Scores → divide by √d_k → hide what `mask` forbids → softmax over the keys (the last axis) → "
         "`weights @ v`. `scores.masked_fill(~mask, number)` writes a number where the mask is False.",
         "With −∞ as that number a row that is masked everywhere becomes NaN. Take the most negative finite "
-        "number, `torch.finfo(scores.dtype).min`, and multiply the weights by the mask after the softmax.",
+        "number, `torch.finfo(scores.dtype).min`, and multiply the weights by the mask after the softmax: a "
+        "row that is masked everywhere holds equal numbers, so its softmax is 1/n_k each, and should be 0.",
     ),
 )
 
@@ -264,7 +265,7 @@ def oracle_causal_mask(n_q: int, n_k: int | None, x: Tensor) -> dict[str, Tensor
     from torch.nn.attention.bias import causal_lower_right
 
     bias = causal_lower_right(n_q, n_q if n_k is None else n_k)
-    return {"mask": bias._materialize()}
+    return {"mask": bias._materialize(), "device of the mask": "meta"}
 
 
 def _ones(n_q: int, n_k: int | None, device: Any) -> Tensor:
@@ -304,6 +305,11 @@ def additive(n_q: int, n_k: int | None = None, device: Any = None) -> Tensor:
     """Return zeros and −∞, to be added to the scores."""
     hidden = ~_ones(n_q, n_k, device).tril(_shift(n_q, n_k))
     return torch.zeros(hidden.shape, device=device).masked_fill(hidden, -math.inf)
+
+
+def ignores_device(n_q: int, n_k: int | None = None, device: Any = None) -> Tensor:
+    """Make the mask where PyTorch makes tensors if nothing is said."""
+    return _ones(n_q, n_k, None).tril(_shift(n_q, n_k))
 
 
 CAUSAL_MASK = Exercise(
@@ -349,6 +355,11 @@ CAUSAL_MASK = Exercise(
             "Your mask holds 0 and −∞, to be added to scores: this course's masks are Boolean.",
             (additive,),
         ),
+        Mistake(
+            "ignores device",
+            "Your mask is made on the CPU whatever `device` says: hand it on, as in `torch.arange(n, device=device)`.",
+            (ignores_device,),
+        ),
     ),
     hints=(
         "Give every query and every key its absolute position. A query may see a key whose position is "
@@ -356,7 +367,7 @@ CAUSAL_MASK = Exercise(
         "`torch.arange(n)[:, None]` is a column and `torch.arange(n)[None, :]` a row: comparing them "
         "gives a whole table of Booleans.",
         "Keys have positions 0 … n_k − 1. The last query stands at the last key, so the queries have "
-        "positions n_k − n_q … n_k − 1.",
+        "positions n_k − n_q … n_k − 1. Where `n_k` is not given (None), it is n_q: say so in the first line.",
     ),
 )
 
@@ -505,7 +516,7 @@ def draw_self_attention(seed: int) -> list[Case]:
                 "causal": causal,
                 "weights": weights,
                 "cotangent": torch.randn(batch, n, d_v, generator=g, dtype=dtype),
-                "changed": changed,
+                "x_with_another_end": changed,
             },
         )
 
@@ -525,7 +536,7 @@ def oracle_self_attention(
     causal: bool,
     weights: dict[str, Tensor],
     cotangent: Tensor,
-    changed: Tensor,
+    x_with_another_end: Tensor,
 ) -> dict[str, Tensor]:
     """Compose F.linear and F.scaled_dot_product_attention in float64."""
     dtype = x.dtype
@@ -547,7 +558,7 @@ def oracle_self_attention(
     output = attend(leaf)
     found = {"output": output, "weights": attend(leaf, identity=True)}
     found |= gradients(output, cotangent.double(), {"x": leaf, **matrices})
-    found["output after the last positions changed"] = attend(changed.double())
+    found["output after the last positions changed"] = attend(x_with_another_end.double())
     return {name: tensor.detach().to(dtype) for name, tensor in found.items()}
 
 

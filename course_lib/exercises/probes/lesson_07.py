@@ -30,9 +30,13 @@ def attention(
 def causal_mask(
     function: Callable[..., Any], n_q: int, n_k: int | None, x: Tensor
 ) -> dict[str, Any]:
-    """Call ``causal_mask(n_q[, n_k], device=…)``."""
+    """Call ``causal_mask(n_q[, n_k], device=…)``, also for a device that holds no numbers."""
     sizes = (n_q,) if n_k is None else (n_q, n_k)
-    return {"mask": function(*sizes, device=x.device)}
+    elsewhere = function(*sizes, device=torch.device("meta"))
+    return {
+        "mask": function(*sizes, device=x.device),
+        "device of the mask": elsewhere.device.type if isinstance(elsewhere, Tensor) else "none",
+    }
 
 
 def padding_mask(function: Callable[..., Any], lengths: Tensor, n_k: int) -> dict[str, Any]:
@@ -47,11 +51,11 @@ def self_attention(
     causal: bool,
     weights: Mapping[str, Tensor],
     cotangent: Tensor,
-    changed: Tensor,
+    x_with_another_end: Tensor,
 ) -> dict[str, Any]:
-    """Make a ``SelfAttention`` with given weights and call it on ``x``, and on ``changed``.
+    """Make a ``SelfAttention`` with given weights and call it on ``x``, and on ``x_with_another_end``.
 
-    ``changed`` is ``x`` with other values at its last positions: what a causal model says about the
+    ``x_with_another_end`` is ``x`` with other values at its last positions: what a causal model says about the
     positions before them must stay the same.
     """
     d_k, d_model = weights["to_q.weight"].shape
@@ -65,5 +69,5 @@ def self_attention(
     if isinstance(output, Tensor) and output.shape == cotangent.shape:
         found |= gradients(output, cotangent, {"x": x, **dict(module.named_parameters())})
     with torch.no_grad():
-        again, _ = pair("SelfAttention", module.eval()(changed, lengths, causal))
+        again, _ = pair("SelfAttention", module.eval()(x_with_another_end, lengths, causal))
     return {**found, "output after the last positions changed": again}

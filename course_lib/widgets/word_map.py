@@ -65,18 +65,21 @@ def draw_word_map(
     names_to_write = dict.fromkeys([word, *(w for w, _ in near), *labelled])
     for each in names_to_write:
         bold = each == word or each in dict(near)
-        _write(ax, each, points[each], bold, taken)
+        _write(ax, each, points[each], bold, taken, chosen=each == word)
     ax.set(xticks=[], yticks=[], title=f"“{word}” and its nearest words")
     ax.grid(False)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
-def _write(ax: Axes, text: str, place: tuple[float, float], bold: bool, taken: list[Bbox]) -> None:
+def _write(
+    ax: Axes, text: str, place: tuple[float, float], bold: bool, taken: list[Bbox], chosen: bool
+) -> None:
     """Write a label at the first of several places around its point that touches no other label."""
     size = 9.0 if bold else 7.5
     points_to_pixels = ax.figure.dpi / 72
-    width, height = 0.72 * size * len(text) * points_to_pixels, 1.5 * size * points_to_pixels
+    width = (0.72 * len(text) + 0.8) * size * points_to_pixels
+    height = 1.5 * size * points_to_pixels
     x, y = ax.transData.transform(place)
     for distance in range(4, 90, 6):
         for right, up in ((1, 0.3), (1, 1), (1, -1), (-1, 0.3), (-1, 1), (-1, -1), (0, 1), (0, -1)):
@@ -96,7 +99,7 @@ def _write(ax: Axes, text: str, place: tuple[float, float], bold: bool, taken: l
         xytext=(corner_x, corner_y),
         fontsize=size,
         weight="bold" if bold else "normal",
-        color=PALETTE["black"] if bold else PALETTE["grey"],
+        color=PALETTE["vermillion" if chosen else "black" if bold else "grey"],
         arrowprops={"arrowstyle": "-", "linewidth": 0.3, "shrinkA": 0, "shrinkB": 0}
         if bold
         else None,

@@ -1,9 +1,7 @@
 """Word vectors: co-occurrence, PPMI and SVD, skip-gram, GloVe, character n-grams, and their evaluation (lesson 01)."""
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import scipy.sparse
@@ -14,61 +12,8 @@ from scipy.sparse.linalg import svds
 from scipy.stats import rankdata
 from torch import Tensor
 
-from course_lib.runtime import CourseError, progress
-
-# --- Text as numbers --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """Documents as one long row of word numbers.
-
-    Attributes:
-        words: the vocabulary, most frequent first; word number i is ``words[i]``.
-        index: the number of each word.
-        counts: how often each word occurs, (n_words,).
-        ids: the word number of each token, all documents one after the other, (n_tokens,).
-        document: the number of each token's document, (n_tokens,); windows stay inside a document.
-
-    """
-
-    words: tuple[str, ...]
-    index: dict[str, int]
-    counts: Int[Tensor, "n_words"]
-    ids: Int[Tensor, "n_tokens"]
-    document: Int[Tensor, "n_tokens"]
-
-    @classmethod
-    def from_documents(cls, documents: Iterable[Sequence[str]], min_count: int = 1) -> "Corpus":
-        """Number the words of ``documents``; words seen fewer than ``min_count`` times are left out.
-
-        Raises:
-            CourseError: no word is left.
-
-        """
-        documents = list(documents)
-        seen = Counter(token for tokens in documents for token in tokens)
-        words = tuple(word for word, count in seen.most_common() if count >= min_count)
-        if not words:
-            raise CourseError(
-                f"No word occurs {min_count} times or more: give more text or a smaller min_count."
-            )
-        index = {word: number for number, word in enumerate(words)}
-        numbered = [[index[token] for token in tokens if token in index] for tokens in documents]
-        lengths = torch.tensor([len(each) for each in numbered])
-        return cls(
-            words,
-            index,
-            torch.tensor([seen[word] for word in words]),
-            torch.tensor([number for each in numbered for number in each]),
-            torch.repeat_interleave(torch.arange(len(lengths)), lengths),
-        )
-
-    def shuffled(self, generator: torch.Generator) -> "Corpus":
-        """Return the same tokens in random order: every count stays, every context is destroyed."""
-        order = torch.randperm(len(self.ids), generator=generator)
-        return Corpus(self.words, self.index, self.counts, self.ids[order], self.document)
-
+from course_lib.models.corpus import Corpus, Recipe, Trained, TrainedSubwords, initial_vectors
+from course_lib.runtime import progress
 
 # --- Counting ---------------------------------------------------------------------------------
 
@@ -240,48 +185,6 @@ def add_rows(
     table.scatter_add_(0, rows[:, None].expand_as(values), values)
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """What a training gives.
-
-    Attributes:
-        vectors: one for each word, (n_words, d): "the word vectors".
-        contexts: each word's vector in its other role, (n_words, d).
-        losses: the mean loss of a pair at each step, (n_steps,).
-        n_pairs: how many pairs were learned from, over all epochs.
-
-    """
-
-    vectors: Float[Tensor, "n_words d"]
-    contexts: Float[Tensor, "n_words d"]
-    losses: Float[Tensor, "n_steps"]
-    n_pairs: int
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How skip-gram is trained.
-
-    Attributes:
-        d: the width of the vectors.
-        epochs: how often the text is read.
-        window: the largest distance of a context word.
-        k: how many noise words each pair is set against.
-        sample: words more frequent than this share of the text are thinned.
-        batch: pairs in one step; a frequent word's steps add up, so it must stay small.
-        learning_rate: the rate at the start; it falls in a straight line to 0.
-
-    """
-
-    d: int = 64
-    epochs: int = 6
-    window: int = 5
-    k: int = 5
-    sample: float = 1e-3
-    batch: int = 1536
-    learning_rate: float = 0.05
-
-
 def training_batches(
     corpus: Corpus, generator: torch.Generator, recipe: Recipe, device: torch.device | str = "cpu"
 ) -> Iterator[tuple[Int[Tensor, "batch"], Int[Tensor, "batch"], Int[Tensor, "batch k"], float]]:
@@ -295,13 +198,6 @@ def training_batches(
         for step, (c, o, n) in enumerate(zip(*parts)):
             done = (epoch + step / len(parts[0])) / recipe.epochs
             yield c, o, n, recipe.learning_rate * (1 - done)
-
-
-def initial_vectors(
-    n_rows: int, d: int, generator: torch.Generator, device: torch.device | str = "cpu"
-) -> Float[Tensor, "n_rows d"]:
-    """Return small random vectors, uniform in ±1/(2d)."""
-    return ((torch.rand(n_rows, d, generator=generator) - 0.5) / d).to(device)
 
 
 def train_sgns(
@@ -464,18 +360,6 @@ def subword_vector(
     ### END SOLUTION
 
 
-@dataclass(frozen=True, eq=False)
-class TrainedSubwords(Trained):
-    """A training of piece vectors; ``vectors`` holds the mean of each word's pieces.
-
-    Attributes:
-        table: the vector of each piece.
-
-    """
-
-    table: dict[str, Float[Tensor, "d"]]
-
-
 def train_fasttext(
     corpus: Corpus, generator: torch.Generator, recipe: Recipe, device: torch.device | str = "cpu"
 ) -> TrainedSubwords:
@@ -584,48 +468,3 @@ def spearman(x: Float[Tensor, "n"], y: Float[Tensor, "n"]) -> float:
     """Return Spearman's rank correlation: the correlation of the ranks, equal values sharing a mean rank."""
     ranks = np.stack([rankdata(each.detach().cpu().numpy()) for each in (x, y)])  # (2, n)
     return float(np.corrcoef(ranks)[0, 1])
-
-
-def plane(
-    vectors: Float[Tensor, "n d"],
-    generator: torch.Generator,
-    perplexity: float = 30.0,
-    steps: int = 300,
-) -> Float[Tensor, "n 2"]:
-    """Lay vectors out in the plane so that neighbours stay neighbours, by t-SNE.
-
-    Van der Maaten and Hinton 2008, with the cosine distance. Each vector's chances p of naming each other
-    one as its neighbour are matched by chances q between points of the plane; distances beyond the near
-    ones mean little.
-
-    Args:
-        vectors: at least three times ``perplexity`` rows.
-        generator: a CPU generator, for the starting places.
-        perplexity: about how many neighbours each vector has.
-        steps: of gradient descent; in the first third p is exaggerated, so that clusters form.
-
-    """
-    unit = F.normalize(vectors.float(), dim=-1)  # (n, d)
-    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)  # (n, n)
-    distance = (1 - unit @ unit.T).masked_fill(itself, math.inf)  # (n, n)
-    # Each row's sharpness is found by bisection, on a log scale, so that its entropy is log(perplexity).
-    low = torch.full((len(unit), 1), -5.0, device=unit.device)  # (n, 1)
-    high = torch.full_like(low, 10.0)  # (n, 1)
-    for _ in range(30):
-        middle = (low + high) / 2  # (n, 1)
-        p = torch.softmax(-distance * middle.exp(), dim=1)  # (n, n)
-        entropy = -torch.xlogy(p, p).sum(dim=1, keepdim=True)  # (n, 1)
-        too_flat = entropy > math.log(perplexity)  # (n, 1)
-        low, high = torch.where(too_flat, middle, low), torch.where(too_flat, high, middle)
-    p = (p + p.T) / (2 * len(p))  # (n, n), sums to 1
-    y = (torch.randn(len(p), 2, generator=generator) * 1e-2).to(unit.device)  # (n, 2)
-    speed = torch.zeros_like(y)  # (n, 2)
-    for step in range(steps):
-        near = (1 / (1 + torch.cdist(y, y) ** 2)).masked_fill(itself, 0)  # (n, n)
-        exaggerated = 12 if step < steps // 3 else 1
-        pull = (exaggerated * p - near / near.sum()) * near  # (n, n)
-        gradient = 4 * (pull.sum(dim=1, keepdim=True) * y - pull @ y)  # (n, 2)
-        speed = (0.5 if step < steps // 3 else 0.8) * speed - len(p) / 12 * gradient
-        y = y + speed
-        y = y - y.mean(dim=0)
-    return y

@@ -11,6 +11,8 @@ from scipy.stats import spearmanr
 
 from course_lib.data.riverbank import Town
 from course_lib.models import word_vectors as wv
+from course_lib.models.corpus import Corpus, Recipe, initial_vectors
+from course_lib.models.plane import plane
 from course_lib.runtime import CourseError
 
 
@@ -25,7 +27,7 @@ def texts():
 
 @pytest.fixture(scope="module")
 def corpus(texts):
-    return wv.Corpus.from_documents(texts)
+    return Corpus.from_documents(texts)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def keyed():
 
 
 def test_a_corpus_numbers_its_words_by_frequency():
-    corpus = wv.Corpus.from_documents([["a", "b", "b"], [], ["c", "b", "a"]])
+    corpus = Corpus.from_documents([["a", "b", "b"], [], ["c", "b", "a"]])
     assert corpus.words == ("b", "a", "c")
     assert corpus.counts.tolist() == [3, 2, 1]
     assert [corpus.words[i] for i in corpus.ids] == ["a", "b", "b", "c", "b", "a"]
@@ -52,7 +54,7 @@ def test_a_corpus_numbers_its_words_by_frequency():
 
 
 def test_rare_words_are_left_out():
-    corpus = wv.Corpus.from_documents([["a", "b", "b"], ["c", "b", "a"]], min_count=2)
+    corpus = Corpus.from_documents([["a", "b", "b"], ["c", "b", "a"]], min_count=2)
     assert corpus.words == ("b", "a")
     assert corpus.ids.tolist() == [1, 0, 0, 0, 1]
     assert corpus.document.tolist() == [0, 0, 0, 1, 1]
@@ -61,7 +63,7 @@ def test_rare_words_are_left_out():
 @pytest.mark.parametrize("documents", [[], [[]], [["a"], ["b"]]])
 def test_a_corpus_without_words_is_an_error_in_words(documents):
     with pytest.raises(CourseError, match="smaller min_count"):
-        wv.Corpus.from_documents(documents, min_count=2)
+        Corpus.from_documents(documents, min_count=2)
 
 
 def test_shuffling_keeps_every_count(corpus):
@@ -78,7 +80,7 @@ def test_shuffling_keeps_every_count(corpus):
 def test_cooccurrence_is_a_double_loop(window, harmonic):
     rng = np.random.default_rng(window)
     texts = [list(rng.choice(list("abcde"), size)) for size in (1, 7, 2, 12)]
-    corpus = wv.Corpus.from_documents(texts)
+    corpus = Corpus.from_documents(texts)
     expected = np.zeros((len(corpus.words),) * 2)
     for text in texts:
         for i, word in enumerate(text):
@@ -207,7 +209,7 @@ def test_adding_rows_adds_twice_where_a_row_stands_twice(device):
 
 @pytest.fixture(scope="module")
 def trained(corpus):
-    return wv.train_sgns(corpus, generator(), wv.Recipe(d=32, epochs=8))
+    return wv.train_sgns(corpus, generator(), Recipe(d=32, epochs=8))
 
 
 def pair_order(corpus, vectors):
@@ -230,7 +232,7 @@ def test_skip_gram_finds_what_gensim_finds(corpus, trained, gensims):
 
 
 def test_training_follows_its_seed_and_lowers_the_loss(corpus, trained):
-    recipe = wv.Recipe(d=8, epochs=1)
+    recipe = Recipe(d=8, epochs=1)
     one, two = (wv.train_sgns(corpus, generator(5), recipe) for _ in range(2))
     assert torch.equal(one.vectors, two.vectors)
     assert not torch.equal(one.vectors, wv.train_sgns(corpus, generator(6), recipe).vectors)
@@ -249,7 +251,7 @@ def test_glove_is_adagrad_on_weighted_squares(corpus):
         counts, generator(7), d=6, epochs=4, x_max=5, batch=10**6, learning_rate=0.3
     )
     g = generator(7)
-    parameters = [wv.initial_vectors(50, 7, g).requires_grad_() for _ in range(2)]
+    parameters = [initial_vectors(50, 7, g).requires_grad_() for _ in range(2)]
     optimizer = torch.optim.Adagrad(parameters, lr=0.3, initial_accumulator_value=1.0, eps=0.0)
     x = torch.from_numpy(counts.toarray())
     i, j = x.nonzero(as_tuple=True)
@@ -284,7 +286,7 @@ def test_pieces_are_gensims(word, lengths):
 
 
 def test_known_words_are_the_means_of_their_pieces(corpus):
-    trained = wv.train_fasttext(corpus, generator(), wv.Recipe(d=16, epochs=1))
+    trained = wv.train_fasttext(corpus, generator(), Recipe(d=16, epochs=1))
     for word in ("the", "a", *corpus.words[-3:]):
         expected = torch.stack([trained.table[p] for p in wv.character_ngrams(word)]).mean(0)
         torch.testing.assert_close(trained.vectors[corpus.index[word]], expected)
@@ -293,13 +295,13 @@ def test_known_words_are_the_means_of_their_pieces(corpus):
 
 def test_a_fasttext_step_moves_each_piece_by_the_whole_gradient():
     """One document of two words and one batch: the pieces' move can be written down."""
-    corpus = wv.Corpus.from_documents([["ab", "cd"]])
-    recipe = wv.Recipe(d=4, epochs=2, window=1, k=1, sample=0, batch=10, learning_rate=0.5)
+    corpus = Corpus.from_documents([["ab", "cd"]])
+    recipe = Recipe(d=4, epochs=2, window=1, k=1, sample=0, batch=10, learning_rate=0.5)
     trained = wv.train_fasttext(corpus, generator(2), recipe)
     g = generator(2)
     pieces = [wv.character_ngrams(word) for word in corpus.words]
     names = list(dict.fromkeys(piece for each in pieces for piece in each))
-    z = {name: row for name, row in zip(names, wv.initial_vectors(len(names), 4, g).double())}
+    z = {name: row for name, row in zip(names, initial_vectors(len(names), 4, g).double())}
     contexts = torch.zeros(2, 4, dtype=torch.float64)
     for c, o, n, rate in wv.training_batches(corpus, g, recipe):
         vectors = torch.stack([torch.stack([z[p] for p in each]).mean(0) for each in pieces])
@@ -357,7 +359,7 @@ def test_the_plane_keeps_clusters_apart():
     centres = torch.randn(3, 20, generator=g) * 4
     label = torch.arange(3).repeat_interleave(30)
     vectors = centres[label] + torch.randn(90, 20, generator=g)
-    places = wv.plane(vectors, g, perplexity=10)
+    places = plane(vectors, g, perplexity=10)
     assert places.shape == (90, 2)
     assert places.isfinite().all()
     distance = torch.cdist(places, places).fill_diagonal_(math.inf)

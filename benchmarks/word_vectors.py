@@ -21,9 +21,8 @@ from rich.table import Table
 from torch import Tensor
 
 from course_lib.data.riverbank import Town
+from course_lib.models.corpus import Corpus, Recipe
 from course_lib.models.word_vectors import (
-    Corpus,
-    Recipe,
     analogy,
     analogy_mul,
     cooccurrence,
