@@ -25,6 +25,11 @@ _IN_PLACE_BEFORE_BACKWARD = (
     "(no `x -= …`, no `x[…] = …`, no method whose name ends in _)."
 )
 
+_KEEPDIM = (
+    " These shapes do not broadcast; after a sum, a mean or a maximum, `keepdim=True` keeps the axis, with "
+    "length 1."
+)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -64,6 +69,7 @@ class Verdict:
         failing: the cases that failed, smallest input first.
         cases: how many cases there were.
         partly: where no mistake explains every case, the one that explains most of those that failed.
+        right: where no mistake explains every case, the probe's values that are right in all of them.
 
     """
 
@@ -73,6 +79,7 @@ class Verdict:
     failing: list[CaseResult]
     cases: int
     partly: Mistake | None = None
+    right: tuple[str, ...] = ()
 
 
 def judge(
@@ -114,7 +121,8 @@ def judge(
     if mistake is not None:
         return Verdict("failed", mistake.says, mistake, failing, len(cases))
     partly = _diagnose_in_part(exercise, failing)
-    return Verdict("failed", smallest.reason, None, failing, len(cases), partly)
+    right = _always_right(exercise, failing)
+    return Verdict("failed", smallest.reason, None, failing, len(cases), partly, right)
 
 
 def run_and_judge(
@@ -153,7 +161,9 @@ def _difference(exercise: Exercise, case: Case, outcome: Outcome, device: str) -
         if "modified by an inplace operation" in error.message:
             return Difference("call", _IN_PLACE_BEFORE_BACKWARD)
         return Difference(
-            "call", f"Your code stopped{where} with {error.type}: {error.message or '(no message)'}"
+            "call",
+            f"Your code stopped{where} with {error.type}: {error.message or '(no message)'}"
+            + (_KEEPDIM if "must match the size of tensor" in error.message else ""),
         )
     assert outcome.values is not None
     for key, value in expected.items():
@@ -192,20 +202,28 @@ def _compare(
 
     if isinstance(expected, torch.Tensor):
         if got is None:
-            return differ(f"The {key} is None: did you forget `return`?")
+            return differ(f"The {key} {_verb(key, 'is', 'are')} None: did you forget `return`?")
         if not isinstance(got, torch.Tensor):
-            return differ(f"The {key} is {kind_of(got)} and should be a tensor.")
+            return differ(
+                f"The {key} {_verb(key, 'is', 'are')} {kind_of(got)} and should be a tensor."
+            )
         if got.shape != expected.shape:
             return differ(
-                f"The {key} has shape {tuple(got.shape)} and should have {tuple(expected.shape)}."
+                f"The {key} {_verb(key, 'has', 'have')} shape {tuple(got.shape)} and should have "
+                f"{tuple(expected.shape)}."
             )
         if got.dtype != expected.dtype:
-            return differ(f"The {key} has dtype {got.dtype} and should have {expected.dtype}.")
+            return differ(
+                f"The {key} {_verb(key, 'has', 'have')} dtype {got.dtype} and should have {expected.dtype}."
+            )
         if not expected.dtype.is_floating_point and not expected.dtype.is_complex:
             wrong = got != expected
         else:
             if bool((got.isnan() & ~expected.isnan()).any()):
-                return differ(f"The {key} holds NaN (not a number): look for 0/0 or inf − inf.")
+                return differ(
+                    f"The {key} {_verb(key, 'holds', 'hold')} NaN (not a number): "
+                    "look for 0/0 or inf − inf."
+                )
             tolerance = tolerances.get(expected.dtype, EXACT)
             wrong = ~torch.isclose(
                 got, expected, rtol=tolerance.relative, atol=tolerance.absolute, equal_nan=True
@@ -214,12 +232,11 @@ def _compare(
         if count == 0:
             return None
         first = tuple(int(i) for i in wrong.nonzero()[0])
-        where = (
-            f" First at {list(first)}: expected {_number(expected[first])}, got {_number(got[first])}."
-            if first
-            else ""
-        )
-        return differ(f"The {key} differs in {count} of {expected.numel()} numbers.{where}")
+        told = _expected_and_got(expected[first], got[first])
+        if not first:
+            return differ(f"The {key} {_verb(key, 'is', 'are')} wrong: {told}")
+        many = f"{count} of {expected.numel()} numbers of the {key} are wrong."
+        return differ(f"{many} First at {list(first)}: {told}")
     if isinstance(expected, float) and isinstance(got, (int, float)) and not isinstance(got, bool):
         tolerance = tolerances.get(torch.float64, PLAIN_FLOAT)
         try:
@@ -235,9 +252,13 @@ def _compare(
         return None if close else differ(f"The {key} is {got:.6g} and should be {expected:.6g}.")
     if isinstance(expected, (list, tuple)):
         if type(got) is not type(expected):
-            return differ(f"The {key} is {kind_of(got)} and should be {kind_of(expected)}.")
+            return differ(
+                f"The {key} {_verb(key, 'is', 'are')} {kind_of(got)} and should be {kind_of(expected)}."
+            )
         if len(got) != len(expected):
-            return differ(f"The {key} has {len(got)} items and should have {len(expected)}.")
+            return differ(
+                f"The {key} {_verb(key, 'has', 'have')} {len(got)} items and should have {len(expected)}."
+            )
         for index, (left, right) in enumerate(zip(expected, got)):
             found = _compare(f"{key}[{index}]", left, right, tolerances)
             if found is not None:
@@ -257,11 +278,15 @@ def _compare(
                 return found
         return None
     if type(got) is not type(expected):
-        return differ(f"The {key} is {kind_of(got)} and should be {kind_of(expected)}.")
+        return differ(
+            f"The {key} {_verb(key, 'is', 'are')} {kind_of(got)} and should be {kind_of(expected)}."
+        )
     return (
         None
         if got == expected
-        else differ(f"The {key} is {show(got)} and should be {show(expected)}.")
+        else differ(
+            f"The {key} {_verb(key, 'is', 'are')} {show(got)} and should be {show(expected)}."
+        )
     )
 
 
@@ -299,6 +324,21 @@ def _diagnose_in_part(exercise: Exercise, failing: list[CaseResult]) -> Mistake 
     return best
 
 
+def _always_right(exercise: Exercise, failing: list[CaseResult]) -> tuple[str, ...]:
+    """Return those of the probe's values that are right even in the cases that failed."""
+    if any(result.outcome.values is None for result in failing):
+        return ()
+    right: dict[str, bool] = {}
+    for result in failing:
+        values = result.outcome.values or {}
+        for key, expected in exercise.oracle(**result.case.inputs).items():
+            found = key in values and (
+                _compare(key, plain(expected), values[key], exercise.tolerances) is None
+            )
+            right[key] = right.get(key, True) and found
+    return tuple(key for key, always in right.items() if always)
+
+
 def same_outcome(exercise: Exercise, one: Outcome, other: Outcome) -> bool:
     """Tell whether two answers did the same: equal values, or the same type of error."""
     if one.error or other.error:
@@ -318,6 +358,22 @@ def kind_of(value: Value) -> str:
         return "None"
     name = "tensor" if isinstance(value, torch.Tensor) else type(value).__name__
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _verb(key: str, singular: str, plural: str) -> str:
+    """Return the form that fits the key, such as "answers", "loss", "gradients of q" or "pieces[0]"."""
+    noun = key.split(" of ")[0]
+    return plural if noun.endswith("s") and not noun.endswith("ss") else singular
+
+
+def _expected_and_got(expected: torch.Tensor, got: torch.Tensor) -> str:
+    if _number(expected) != _number(got):
+        return f"expected {_number(expected)}, got {_number(got)}."
+    away = (got.double() - expected.double()).item()
+    return (
+        f"expected {_number(expected)}, and yours is off by {away:.1g}. That is more than rounding: "
+        "was a small number added to avoid a division by zero or a logarithm of zero?"
+    )
 
 
 def _number(value: torch.Tensor) -> str:

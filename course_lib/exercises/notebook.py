@@ -1,5 +1,6 @@
 """What a learner calls in a notebook about an exercise: `check` and `hint`."""
 
+import dataclasses
 import inspect
 import os
 import sys
@@ -59,6 +60,7 @@ def check(name: str) -> Any:
             return _as_given(exercise.finished)
         device = run.device.type if run.device.type == "cuda" else "cpu"
         verdict = _allowed(exercise, objects) or run_and_judge(exercise, objects, device=device)
+        verdict = _which_is_missing(exercise, objects, verdict)
     entry = progress.read().get(f"{exercise.lesson:02d}/{name}", {})
     attempts = progress.count(entry, "attempts") + (verdict.status != "not-attempted")
     best = "passed" if "passed" in (entry.get("status"), verdict.status) else verdict.status
@@ -93,7 +95,7 @@ def hint(name: str, number: int | None = None) -> None:
     if not 1 <= number <= count:
         card("neutral", f"{name} has hints 1 to {count}", [])
         return
-    more = "" if number == count else " Run this cell again for the next one."
+    more = " This is the last one." if number == count else " Run this cell again for the next one."
     card("neutral", f"Hint {number} of {count} for {name}", [exercise.hints[number - 1] + more])
 
 
@@ -127,6 +129,22 @@ def _allowed(exercise: Exercise, objects: tuple[Any, ...]) -> Verdict | None:
     return None
 
 
+def _which_is_missing(exercise: Exercise, objects: tuple[Any, ...], verdict: Verdict) -> Verdict:
+    """Where an exercise defines several things and some are written, say which are not."""
+    if verdict.status != "not-attempted":
+        return verdict
+    stubs = [
+        name
+        for name, thing in zip(exercise.defines, objects)
+        if "raise NotImplementedError" in source_of(thing)
+    ]
+    if not 0 < len(stubs) < len(exercise.defines):
+        return verdict
+    missing = " and ".join(f"`{name}`" for name in stubs)
+    message = f"Still to be written: {missing}, in place of `raise NotImplementedError`."
+    return dataclasses.replace(verdict, message=message)
+
+
 def _show(exercise: Exercise, verdict: Verdict, names: str) -> None:
     if verdict.status == "passed":
         card("good", f"{exercise.name}: right", [verdict.message])
@@ -148,7 +166,9 @@ def _show(exercise: Exercise, verdict: Verdict, names: str) -> None:
             f"the smallest is: {smallest.case.label}."
         )
         if verdict.partly:
-            lines.append(f"In other cases it is a known mistake: {verdict.partly.says}")
+            lines.insert(1, f"On other inputs it looks like this mistake: {verdict.partly.says}")
+        if verdict.right:
+            lines.append(f"Right in every case: {', '.join(verdict.right)}.")
         details = _details(smallest)
     card("bad", f"{exercise.name}: not right yet", [*lines, goes_on, help_line], details)
 

@@ -358,7 +358,9 @@ def _mark_of(exercise: Exercise, verdict: Verdict, sources: Sequence[str]) -> Ma
     simplest = verdict.failing[0]
     why = verdict.mistake.says if verdict.mistake else _redacted(exercise, simplest, sources)
     if verdict.partly:
-        why += f" In other cases it is a known mistake: {verdict.partly.says}"
+        why += f" On other inputs it looks like this mistake: {verdict.partly.says}"
+    if verdict.right:
+        why += f" Right in every case: {', '.join(verdict.right)}."
     count = f"{len(verdict.failing)} of {verdict.cases} cases are wrong."
     return Mark(
         exercise.name,

@@ -1,6 +1,7 @@
 """Timing with warm-up and medians, and the progress bar."""
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -62,18 +63,16 @@ def median_time(
 def progress(iterable: Iterable[T], total: int | None = None, desc: str = "") -> Iterable[T]:
     """Yield from ``iterable`` and show a bar, which is removed at its end.
 
-    The bar is plain text, so that it works in a notebook, a terminal and a log. It goes to the output
-    stream, since a notebook paints what comes on the error stream red.
+    The bar is plain text, so that it works in a notebook, a terminal and a log. It goes to the error
+    stream, but in a notebook, which paints that stream red, to the output.
     """
-    import sys
-
     from tqdm import tqdm
 
     return tqdm(
         iterable,
         total=total,
         desc=desc,
-        file=sys.stdout,
+        file=sys.stdout if "ipykernel" in sys.modules else sys.stderr,
         leave=False,
         ncols=80,
         mininterval=0.5,

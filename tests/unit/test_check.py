@@ -115,6 +115,17 @@ def test_a_stub_is_not_attempted(notebook: Notebook) -> None:
     assert recorded() == {"status": "not-attempted", "attempts": 0}
 
 
+def test_of_two_things_the_one_that_is_a_stub_is_named(notebook: Notebook) -> None:
+    notebook.run("from course_lib.runtime import start\nrun = start(lesson=1)")
+    notebook.run(
+        "def character_ngrams(word, n_min=3, n_max=6):\n    return [word]\n\n"
+        "def subword_vector(word, table, n_min=3, n_max=6):\n    raise NotImplementedError"
+    )
+    said = notebook.run('character_ngrams, subword_vector = check("subword_vector")')
+    assert said.startswith("○ subword_vector: not attempted\n")
+    assert "Still to be written: `subword_vector`, in place of" in said
+
+
 def test_a_name_that_is_not_defined_is_told(notebook: Notebook) -> None:
     said = notebook.run(CHECK)
     assert "`causal_mask` is not defined: run the cell above" in said

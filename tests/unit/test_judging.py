@@ -93,19 +93,19 @@ def test_what_is_right_passes(expected: Any, got: Any) -> None:
         (
             T([[1.0, 2.0], [3.0, 4.0]]),
             T([[1.0, 2.5], [3.0, 5.0]]),
-            "The result differs in 2 of 4 numbers. First at [0, 1]: expected 2, got 2.5.",
+            "2 of 4 numbers of the result are wrong. First at [0, 1]: expected 2, got 2.5.",
         ),
-        (T(1.0), T(2.0), "The result differs in 1 of 1 numbers."),
+        (T(1.0), T(2.0), "The result is wrong: expected 1, got 2."),
         (
             T([math.nan]),
             T([1.0]),
-            "The result differs in 1 of 1 numbers. First at [0]: expected nan",
+            "1 of 1 numbers of the result are wrong. First at [0]: expected nan",
         ),
-        (T([math.inf]), T([-math.inf]), "The result differs in 1 of 1 numbers."),
+        (T([math.inf]), T([-math.inf]), "1 of 1 numbers of the result are wrong."),
         (
             T([1, 2]),
             T([1, 3]),
-            "The result differs in 1 of 2 numbers. First at [1]: expected 2, got 3.",
+            "1 of 2 numbers of the result are wrong. First at [1]: expected 2, got 3.",
         ),
         (1.5, 2.5, "The result is 2.5 and should be 1.5."),
         (1.5, math.nan, "The result is nan and should be 1.5."),
@@ -184,7 +184,35 @@ def test_a_known_mistake_is_named() -> None:
 def test_a_mistake_must_be_the_same_in_every_case() -> None:
     verdict = run_and_judge(DOUBLE, (lambda x: x * x if x[0] == 1 else x * 2 + 1,))
     assert verdict.mistake is None
-    assert verdict.message.startswith("The result differs in 2 of 3 numbers.")
+    assert verdict.message.startswith("2 of 3 numbers of the result are wrong.")
+
+
+def test_what_is_right_beside_a_fault_is_told() -> None:
+    two = Exercise(
+        name="both",
+        lesson=99,
+        points=1,
+        probe=lambda function, x: dict(zip(("loss", "gradients"), function(x))),
+        draw=lambda seed: [Case("numbers", {"x": torch.arange(1.0, 4.0)})],
+        oracle=lambda x: {"loss": x.sum(), "gradients": torch.ones(3)},
+        finished=(lambda x: (x.sum(), torch.ones(3)),),
+        mistakes=(),
+        hints=("Think.",),
+    )
+    verdict = run_and_judge(two, (lambda x: (x.sum(), x),), (0,))
+    assert verdict.right == ("loss",)
+    assert verdict.message.startswith("2 of 3 numbers of the gradients are wrong.")
+    assert run_and_judge(two, (lambda x: (x.sum(), x[1:]),), (0,)).message.startswith(
+        "The gradients have shape (2,)"
+    )
+    assert run_and_judge(two, (lambda x: (x.sum() + 1, x),), (0,)).right == ()
+
+
+def test_a_small_number_added_is_seen_though_it_prints_the_same() -> None:
+    tolerances = {torch.float64: Tolerance(1e-10, 1e-10)}
+    said = says(T([0.25]).double(), T([0.25]).double() + 1e-8, tolerances=tolerances)
+    assert said is not None
+    assert "expected 0.25, and yours is off by 1e-08." in said
 
 
 def test_of_two_mistakes_the_one_that_shows_alone_is_named() -> None:
