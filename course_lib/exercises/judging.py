@@ -38,15 +38,23 @@ class Difference:
     Attributes:
         key: which of the probe's values, such as "output" or "gradient of q".
         reason: what is different, in a sentence.
-        expected: the expected value, as text; empty where there is nothing to show.
-        got: the learner's value, as text.
+        values: the expected value and the learner's, where they are worth showing.
 
     """
 
     key: str
     reason: str
-    expected: str = ""
-    got: str = ""
+    values: tuple[Value, Value] | None = None
+
+    @property
+    def expected(self) -> str:
+        """The expected value, as text; empty where there is nothing to show."""
+        return "" if self.values is None else show(self.values[0])
+
+    @property
+    def got(self) -> str:
+        """The learner's value, as text."""
+        return "" if self.values is None else show(self.values[1])
 
 
 @dataclass(frozen=True)
@@ -186,8 +194,7 @@ def _difference(exercise: Exercise, case: Case, outcome: Outcome, device: str) -
             return Difference(
                 key,
                 f"{_IN_PLACE} It was `{key}`.",
-                show(plain(before)),
-                show(after),
+                (plain(before), after),
             )
     return None
 
@@ -198,7 +205,7 @@ def _compare(
     """Return where ``got`` departs from ``expected``, or None."""
 
     def differ(reason: str) -> Difference:
-        return Difference(key, reason, show(expected), show(got))
+        return Difference(key, reason, (expected, got))
 
     if isinstance(expected, torch.Tensor):
         if got is None:
