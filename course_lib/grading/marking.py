@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from course_lib.exercises.forbidden import find_forbidden
-from course_lib.exercises.judging import CaseResult, Verdict, judge
+from course_lib.exercises.judging import CaseResult, Verdict, judge, kind_of
 from course_lib.exercises.probing import Outcome
 from course_lib.exercises.spec import Case, Exercise
 from course_lib.exercises.values import plain

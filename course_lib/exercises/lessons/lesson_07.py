@@ -260,7 +260,7 @@ def draw_causal_mask(seed: int) -> list[Case]:
     ]
 
 
-def oracle_causal_mask(n_q: int, n_k: int | None, x: Tensor) -> dict[str, Tensor]:
+def oracle_causal_mask(n_q: int, n_k: int | None, x: Tensor) -> dict[str, Tensor | str]:
     """Ask PyTorch's own bottom-right aligned bias."""
     from torch.nn.attention.bias import causal_lower_right
 
