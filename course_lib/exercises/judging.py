@@ -16,6 +16,7 @@ from course_lib.exercises.values import Value, plain
 
 EXACT = Tolerance(0.0, 0.0)
 PLAIN_FLOAT = Tolerance(1e-9, 1e-7)
+_LOOKED_AT = 8  # failing cases in which a known mistake is looked for
 _IN_PLACE = (
     "Your code changed one of its inputs in place: make a new tensor instead "
     "(no `x -= …`, no method whose name ends in _)."
@@ -123,12 +124,13 @@ def judge(
     if not failing:
         return Verdict("passed", f"{_cases(len(cases))} right.", None, [], len(cases))
     failing.sort(key=lambda result: _size(result.case.inputs))
-    mistake = _diagnose(exercise, cases, outcomes)
+    known = _KnownMistakes(exercise)
+    mistake = known.explain(cases, outcomes)
     smallest = failing[0].difference
     assert smallest is not None
     if mistake is not None:
         return Verdict("failed", mistake.says, mistake, failing, len(cases))
-    partly = _diagnose_in_part(exercise, failing)
+    partly = known.explain_in_part(failing)
     right = _always_right(exercise, failing)
     return Verdict("failed", smallest.reason, None, failing, len(cases), partly, right)
 
@@ -297,38 +299,40 @@ def _compare(
     )
 
 
-def _diagnose(exercise: Exercise, cases: list[Case], outcomes: list[Outcome]) -> Mistake | None:
-    """Return the known mistake that gives the same outcome in every case, if there is one."""
-    for mistake in exercise.mistakes:
-        for case, outcome in zip(cases, outcomes):
-            other = run_probe(exercise.probe, mistake.answer, case.inputs)
-            if not same_outcome(exercise, outcome, other):
-                break
-        else:
-            return mistake
-    return None
+class _KnownMistakes:
+    """What each known mistake answers in each case, computed when it is asked for, once."""
 
+    def __init__(self, exercise: Exercise) -> None:
+        self.exercise = exercise
+        self._outcomes: dict[tuple[str, int], Outcome] = {}
 
-def _diagnose_in_part(exercise: Exercise, failing: list[CaseResult]) -> Mistake | None:
-    """Return the known mistake that gives the same values in most of the cases that failed.
+    def answers_so(self, mistake: Mistake, case: Case, outcome: Outcome) -> bool:
+        """Tell whether the mistake has this outcome in this case."""
+        key = (mistake.name, id(case))
+        if key not in self._outcomes:
+            self._outcomes[key] = run_probe(self.exercise.probe, mistake.answer, case.inputs)
+        return same_outcome(self.exercise, outcome, self._outcomes[key])
 
-    Two mistakes at once are no known mistake; but where only one of them matters, it shows. One case
-    alone may be chance, so it takes two.
-    """
-    answered = [result for result in failing if result.outcome.values is not None]
-    best, most = None, 1
-    for mistake in exercise.mistakes:
-        count = sum(
-            same_outcome(
-                exercise,
-                result.outcome,
-                run_probe(exercise.probe, mistake.answer, result.case.inputs),
-            )
-            for result in answered
-        )
-        if count > most:
-            best, most = mistake, count
-    return best
+    def explain(self, cases: list[Case], outcomes: list[Outcome]) -> Mistake | None:
+        """Return the known mistake that gives the same outcome in every case, if there is one."""
+        for mistake in self.exercise.mistakes:
+            if all(self.answers_so(mistake, *each) for each in zip(cases, outcomes)):
+                return mistake
+        return None
+
+    def explain_in_part(self, failing: list[CaseResult]) -> Mistake | None:
+        """Return the known mistake that gives the same values in most of the smallest failing cases.
+
+        Two mistakes at once are no known mistake; but where only one of them matters, it shows. One case
+        alone may be chance, so it takes two.
+        """
+        answered = [each for each in failing if each.outcome.values is not None][:_LOOKED_AT]
+        best, most = None, 1
+        for mistake in self.exercise.mistakes if len(answered) > 1 else ():
+            count = sum(self.answers_so(mistake, each.case, each.outcome) for each in answered)
+            if count > most:
+                best, most = mistake, count
+        return best
 
 
 def _always_right(exercise: Exercise, failing: list[CaseResult]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -51,6 +52,11 @@ def outcomes_of_finished(name: str, seeds: tuple[int, ...]) -> tuple[Outcome, ..
 
 def probed(exercise: Exercise, answer: tuple[Any, ...], seeds: tuple[int, ...]) -> list[Outcome]:
     return [run_probe(exercise.probe, answer, case.inputs) for case in drawn(exercise.name, seeds)]
+
+
+def undiagnosed(exercise: Exercise) -> Exercise:
+    """Return the exercise without its mistakes: it fails what it failed, and does not look for the reason."""
+    return dataclasses.replace(exercise, mistakes=())
 
 
 # --- what is right, and how an exercise is described ---------------------------------------------
@@ -247,7 +253,7 @@ def test_worthless_results_fail(exercise: Exercise, change: Callable[[Any], Any]
         Outcome(_replaced(each.values, change), each.devices, None, each.inputs_after)
         for each in outcomes_of_finished(exercise.name, CHECKED)
     ]
-    verdict = judge(exercise, cases, outcomes)
+    verdict = judge(undiagnosed(exercise), cases, outcomes)
     assert verdict.status == "failed"
     assert verdict.message.endswith((".", "?"))
 
@@ -258,7 +264,7 @@ def test_no_results_fail(exercise: Exercise) -> None:
     finished = outcomes_of_finished(exercise.name, CHECKED)
     for values in ({}, dict.fromkeys(finished[0].values or {})):
         outcomes = [Outcome(values, {}, None, each.inputs_after) for each in finished]
-        assert judge(exercise, cases, outcomes).status == "failed"
+        assert judge(undiagnosed(exercise), cases, outcomes).status == "failed"
 
 
 @every_exercise
@@ -275,7 +281,7 @@ def test_one_wrong_number_in_one_case_fails(exercise: Exercise) -> None:
                 None,
                 right.inputs_after,
             )
-            verdict = judge(exercise, [case], [spoiled])
+            verdict = judge(undiagnosed(exercise), [case], [spoiled])
             assert verdict.status == "failed", f"{case.label}: {key}"
 
 
@@ -380,7 +386,8 @@ def test_an_answer_that_changes_its_input_fails(exercise: Exercise) -> None:
         with contextlib.suppress(RuntimeError):  # autograd may see the change first
             exercise.probe(*answer, **given)
         if pack(given) != pack(case.inputs):
-            verdict = judge(exercise, [case], [run_probe(exercise.probe, answer, case.inputs)])
+            outcome = run_probe(exercise.probe, answer, case.inputs)
+            verdict = judge(undiagnosed(exercise), [case], [outcome])
             assert verdict.status == "failed", case.label
             assert "in place" in verdict.message
 
@@ -427,7 +434,7 @@ def _endless() -> list[Any]:
 @every_exercise
 def test_worthless_answers_fail(exercise: Exercise, wrapped: Wrapped) -> None:
     answer = tuple(_wrapping(thing, wrapped) for thing in exercise.finished)
-    verdict = run_and_judge(exercise, answer, CHECKED)
+    verdict = run_and_judge(undiagnosed(exercise), answer, CHECKED)
     assert verdict.status == "failed", verdict.message
     assert verdict.message
 
