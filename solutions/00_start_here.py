@@ -304,7 +304,7 @@ number has none, a vector one, a matrix two. Its **shape** lists the sizes of it
 """
 
 # %%
-n_documents = run.pick(smoke=300, standard=2000, full=8000)
+n_documents = run.pick(smoke=800, standard=2000, full=8000)
 sentences = [s.tokens for d in town.documents(n_documents, seed=run.seed) for s in d.sentences]
 column = {word: w for w, word in enumerate(words)}  # most frequent first
 
@@ -364,7 +364,8 @@ for word, (x, y), colour in zip(drawn, pairs, figures.CYCLE):
         color=colour,
     )
 ax.set(xlabel="sentences shared with “rode”", ylabel="sentences shared with “danced”")
-ax.set(xlim=(-1, company.max().item() * 1.3), ylim=(-4, company.max().item() * 1.15))
+farthest = company.max().item()
+ax.set(xlim=(-0.03 * farthest, 1.3 * farthest), ylim=(-0.1 * farthest, 1.1 * farthest))
 figures.show(
     fig,
     caption="Six words as arrows. The horses lie along “rode”, the ball along “danced”; "
@@ -1150,8 +1151,8 @@ length may carry importance; when it is not, divide by the lengths.
 before you compare.
 
 **Counts are crude.** Our vectors have 1,645 numbers, most of them 0, and to drop exactly
-thirty-nine columns was a choice. Lesson 01 replaces that choice by a principle and shrinks the
-vectors to a few dozen numbers.
+thirty-nine columns was a choice. Lesson 01 puts a principle beside that choice (it is beaten on one
+measure and wins on another) and shrinks the vectors to a few dozen numbers.
 
 ## Real words
 

@@ -166,14 +166,14 @@ def sgns_loss_and_grads(
 
     """
     ### BEGIN SOLUTION
-    true = (centre * context).sum(dim=-1)  # (batch,)
-    noise = (centre[:, None, :] * negatives).sum(dim=-1)  # (batch, k)
+    true = (centre * context).sum(dim=-1)  # (batch,) v·u
+    noise = (centre[:, None, :] * negatives).sum(dim=-1)  # (batch, k) v·n_j
     loss = -F.logsigmoid(true).sum() - F.logsigmoid(-noise).sum()  # ()
-    g_true = torch.sigmoid(true) - 1  # (batch,) ≤ 0: pull together
-    g_noise = torch.sigmoid(noise)  # (batch, k) ≥ 0: push apart
-    g_centre = g_true[:, None] * context + (g_noise[:, :, None] * negatives).sum(dim=1)
-    g_context = g_true[:, None] * centre  # (batch, d)
-    g_negatives = g_noise[:, :, None] * centre[:, None, :]  # (batch, k, d)
+    e = torch.sigmoid(true) - 1  # (batch,) ≤ 0: pull together
+    e_j = torch.sigmoid(noise)  # (batch, k) ≥ 0: push apart
+    g_centre = e[:, None] * context + (e_j[:, :, None] * negatives).sum(dim=1)  # (batch, d)
+    g_context = e[:, None] * centre  # (batch, d)
+    g_negatives = e_j[:, :, None] * centre[:, None, :]  # (batch, k, d)
     return loss, g_centre, g_context, g_negatives
     ### END SOLUTION
 
@@ -320,8 +320,7 @@ def character_ngrams(word: str, n_min: int = 3, n_max: int = 6) -> list[str]:
         n_max: the length of the longest.
 
     Returns:
-        Every n-gram as often as it occurs, short ones first, left to right; ``<word>`` stands last if
-        it is not one of them already.
+        Every n-gram as often as it occurs, and ``<word>`` if it is not one of them already; in any order.
 
     """
     ### BEGIN SOLUTION

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import traitlets
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 from course_lib.figures import CYCLE, PALETTE
@@ -67,6 +68,7 @@ def draw_word_map(
         bold = each == word or each in dict(near)
         _write(ax, each, points[each], bold, taken, chosen=each == word)
     ax.set(xticks=[], yticks=[], title=f"“{word}” and its nearest words")
+    ax.spines[:].set_visible(False)  # neither axis means anything
     ax.grid(False)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
@@ -100,6 +102,8 @@ def _write(
         fontsize=size,
         weight="bold" if bold else "normal",
         color=PALETTE["vermillion" if chosen else "black" if bold else "grey"],
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        zorder=4,
         arrowprops={"arrowstyle": "-", "linewidth": 0.3, "shrinkA": 0, "shrinkB": 0}
         if bold
         else None,

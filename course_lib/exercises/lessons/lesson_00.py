@@ -372,6 +372,12 @@ def first_axis_by_default(x: Tensor, dim: int = 0) -> Tensor:
     return powers / powers.sum(dim, keepdim=True)
 
 
+def first_axis_always(x: Tensor, dim: int = -1) -> Tensor:
+    """Work down the columns whatever dim says."""
+    powers = _powers(x, 0)
+    return powers / powers.sum(0, keepdim=True)
+
+
 def axis_lost(x: Tensor, dim: int = -1) -> Tensor:
     """Sum without keepdim."""
     powers = _powers(x, dim)
@@ -453,6 +459,12 @@ SOFTMAX = Exercise(
             "dim ignored",
             "You work along the last axis whatever `dim` says.",
             (last_axis_always,),
+        ),
+        Mistake(
+            "first axis always",
+            "Your shares add up to 1 along the first axis whatever `dim` says: pass `dim` to the maximum and to "
+            "the sum.",
+            (first_axis_always,),
         ),
         Mistake(
             "first axis by default",
@@ -591,6 +603,16 @@ def mean_over_width(queries: Tensor, keys: Tensor) -> Tensor:
     return queries @ keys.transpose(-2, -1) / queries.shape[-1]
 
 
+def all_axes_turned(queries: Tensor, keys: Tensor) -> Tensor:
+    """Turn the keys as `keys.T` does: every axis, the batch included."""
+    return queries @ keys.permute(2, 1, 0)
+
+
+def divided_by_root_of_width(queries: Tensor, keys: Tensor) -> Tensor:
+    """Divide by √d, as attention does."""
+    return queries @ keys.transpose(-2, -1) / queries.shape[-1] ** 0.5
+
+
 BATCHED_SCORES = Exercise(
     name="batched_scores",
     lesson=0,
@@ -649,6 +671,17 @@ BATCHED_SCORES = Exercise(
             "mean over the width",
             "You divided by d: a dot product is a sum, not a mean.",
             (mean_over_width,),
+        ),
+        Mistake(
+            "all axes turned",
+            "`keys.T` turns all three axes round, the batch included: swap the last two alone, "
+            "`keys.transpose(-2, -1)`.",
+            (all_axes_turned,),
+        ),
+        Mistake(
+            "divided by √d",
+            "You divided by √d: attention will do that (lesson 07), but these scores are plain dot products.",
+            (divided_by_root_of_width,),
         ),
     ),
     hints=(

@@ -46,6 +46,7 @@ def draw_ppmi(seed: int) -> list[Case]:
         case("two words, three contexts", 2, 3),
         case("one word, one context", 1, 1),
         case("one word, several contexts", 1, 4),
+        case("a square table", 3, 3),
         case("no smoothing (alpha = 1)", 5, 7, 1.0),
         case("more words than contexts", 9, 4, 0.5),
         case("more contexts than words, float32", 4, 11, dtype=torch.float32),
@@ -143,6 +144,37 @@ def unseen_nan(counts: Tensor, alpha: float = 0.75) -> Tensor:
     return (joint / (p_word * p_context)).log().clamp(min=0)
 
 
+def row_sums_without_axis(counts: Tensor, alpha: float = 0.75) -> Tensor:
+    """Sum the rows without keepdim."""
+    joint, p_word, p_context = _parts(counts, alpha)
+    return _log_ratio(joint, p_word[:, 0], p_context)
+
+
+def small_number_below(epsilon: float) -> Callable[..., Tensor]:
+    """Guard the division by adding to the denominator."""
+
+    def answer(counts: Tensor, alpha: float = 0.75) -> Tensor:
+        joint, p_word, p_context = _parts(counts, alpha)
+        return (joint / (p_word * p_context + epsilon)).log().clamp(min=0)
+
+    return answer
+
+
+def small_number_inside(epsilon: float) -> Callable[..., Tensor]:
+    """Guard the logarithm by adding to the ratio."""
+
+    def answer(counts: Tensor, alpha: float = 0.75) -> Tensor:
+        joint, p_word, p_context = _parts(counts, alpha)
+        return (joint / (p_word * p_context) + epsilon).log().clamp(min=0)
+
+    return answer
+
+
+_SMALL_NUMBER = (
+    "You added {} {} to be safe, and it changes entries that needed no help: choose with `torch.where` "
+    "before the logarithm, and only unseen pairs are touched."
+)
+
 PPMI = Exercise(
     name="ppmi",
     lesson=1,
@@ -206,14 +238,39 @@ PPMI = Exercise(
             "A word or context that was never seen gives 0/0, which is NaN: such entries should be 0.",
             (unseen_nan,),
         ),
+        Mistake(
+            "row sums without their axis",
+            "Your row sums lost their axis, so they divide columns or do not fit: with `keepdim=True` they "
+            "stay (n_words, 1) and each divides its own row.",
+            (row_sums_without_axis,),
+        ),
+        *(
+            Mistake(
+                f"{epsilon:g} added below",
+                _SMALL_NUMBER.format(f"{epsilon:g}", "below the fraction bar"),
+                (small_number_below(epsilon),),
+            )
+            for epsilon in (1e-6, 1e-8, 1e-9, 1e-10)
+        ),
+        *(
+            Mistake(
+                f"{epsilon:g} added inside",
+                _SMALL_NUMBER.format(f"{epsilon:g}", "inside the logarithm"),
+                (small_number_inside(epsilon),),
+            )
+            for epsilon in (1e-6, 1e-8)
+        ),
     ),
     hints=(
-        "Three probabilities are needed: of the pair, `counts / counts.sum()`; of the word, the row sums over "
-        "the total; of the context, the column sums. `keepdim=True` keeps them (n_words, 1) and (1, n_contexts), "
-        "so that their product broadcasts to a table.",
-        "Smoothing: `counts.sum(dim=0, keepdim=True) ** alpha`, divided by the sum of these powers.",
-        "Choose before the logarithm: `torch.where(counts > 0, ratio, torch.ones_like(counts))` has log 0 = 0 "
-        "wherever a pair was never seen, so that neither −∞ nor NaN can arise; then `.log().clamp(min=0)`.",
+        "Write down one entry by hand first. Which sum is `total`? Which sums does the row need, which the "
+        "column?",
+        "Three probabilities: the pair's count, the row's sum and the column's sum, each made into a share. "
+        "`counts.sum(dim=1, keepdim=True)` is (n_words, 1), `counts.sum(dim=0, keepdim=True)` is "
+        "(1, n_contexts), and their product broadcasts to a table.",
+        "The column sums are raised to `alpha` first; what makes them shares is the sum of these powers, not "
+        "the old total.",
+        "Never seen: log 0 is −∞ and 0/0 is NaN, so choose before the logarithm. `torch.where(seen, ratio, …)` "
+        "takes a harmless number, one whose logarithm is 0, wherever nothing was seen.",
     ),
 )
 
@@ -360,6 +417,73 @@ def noise_not_in_loss(centre: Tensor, context: Tensor, negatives: Tensor) -> Fou
     return (-F.logsigmoid(true).sum(), *grads)  # type: ignore[return-value]
 
 
+def noise_sign_in_loss(centre: Tensor, context: Tensor, negatives: Tensor) -> Four:
+    """Forget the minus inside the noise terms of the loss."""
+    _, *grads = finished.sgns_loss_and_grads(centre, context, negatives)
+    true, noise = _sgns(centre, context, negatives)
+    return (-F.logsigmoid(true).sum() - F.logsigmoid(noise).sum(), *grads)  # type: ignore[return-value]
+
+
+def loss_alone_averaged(centre: Tensor, context: Tensor, negatives: Tensor) -> Four:
+    """Take the mean for the loss and the sum for the gradients."""
+    loss, *grads = finished.sgns_loss_and_grads(centre, context, negatives)
+    return (loss / len(centre), *grads)  # type: ignore[return-value]
+
+
+def _with_errors(change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Callable[..., Four]:
+    """Keep the loss, and finish from other errors than e and e_j."""
+
+    def answer(centre: Tensor, context: Tensor, negatives: Tensor) -> Four:
+        loss = finished.sgns_loss_and_grads(centre, context, negatives)[0]
+        e, e_j = change(*_sgns(centre, context, negatives))
+        return _from_errors(loss, e, e_j, centre, context, negatives)
+
+    return answer
+
+
+def _by_hand(x: Tensor) -> Tensor:
+    return x.exp() / (1 + x.exp())
+
+
+def context_times_itself(centre: Tensor, context: Tensor, negatives: Tensor) -> Four:
+    """Use u where v belongs."""
+    loss, g_centre, _, g_negatives = finished.sgns_loss_and_grads(centre, context, negatives)
+    true, _ = _sgns(centre, context, negatives)
+    return loss, g_centre, (true.sigmoid() - 1)[:, None] * context, g_negatives
+
+
+def noise_times_itself(centre: Tensor, context: Tensor, negatives: Tensor) -> Four:
+    """Use n where v belongs."""
+    loss, g_centre, g_context, _ = finished.sgns_loss_and_grads(centre, context, negatives)
+    _, noise = _sgns(centre, context, negatives)
+    return loss, g_centre, g_context, noise.sigmoid()[:, :, None] * negatives
+
+
+def centre_averages_noise(centre: Tensor, context: Tensor, negatives: Tensor) -> Four:
+    """Take the mean over the noise in the centre's gradient alone."""
+    loss, _, g_context, g_negatives = finished.sgns_loss_and_grads(centre, context, negatives)
+    true, noise = _sgns(centre, context, negatives)
+    g_centre = (true.sigmoid() - 1)[:, None] * context
+    return (
+        loss,
+        g_centre + (noise.sigmoid()[:, :, None] * negatives).mean(1),
+        g_context,
+        g_negatives,
+    )
+
+
+def small_number_in_loss(epsilon: float) -> Callable[..., Four]:
+    """Guard the logarithm of the sigmoid by adding to it."""
+
+    def answer(centre: Tensor, context: Tensor, negatives: Tensor) -> Four:
+        _, *grads = finished.sgns_loss_and_grads(centre, context, negatives)
+        true, noise = _sgns(centre, context, negatives)
+        loss = -(true.sigmoid() + epsilon).log().sum() - ((-noise).sigmoid() + epsilon).log().sum()
+        return (loss, *grads)  # type: ignore[return-value]
+
+    return answer
+
+
 SGNS = Exercise(
     name="sgns_loss_and_grads",
     lesson=1,
@@ -424,7 +548,7 @@ SGNS = Exercise(
         ),
         Mistake(
             "log of sigmoid",
-            "Your loss is infinite for large dot products, since the sigmoid rounds to 0: "
+            "Your loss is infinite for large dot products: there σ rounds to 0, or the exponential overflows. "
             "`F.logsigmoid(x)` computes log σ(x) safely.",
             (log_of_sigmoid,),
         ),
@@ -433,15 +557,68 @@ SGNS = Exercise(
             "The noise words are missing from your loss: add −log σ(−v·n) for each of them.",
             (noise_not_in_loss,),
         ),
+        Mistake(
+            "sign of the noise in the loss",
+            "Your gradients are right; the loss is not: a noise word's term is −log σ(−v·n), with a minus "
+            "inside.",
+            (noise_sign_in_loss,),
+        ),
+        Mistake(
+            "loss alone averaged",
+            "Your gradients are those of a sum over the batch, and your loss is the mean: return the sum.",
+            (loss_alone_averaged,),
+        ),
+        Mistake(
+            "true error turned round",
+            "The error of the true pair is e = σ(v·u) − 1; yours is 1 − σ(v·u), which pushes the pair apart.",
+            (_with_errors(lambda true, noise: (1 - true.sigmoid(), noise.sigmoid())),),
+        ),
+        Mistake(
+            "−1 for the noise too",
+            "The error of a noise word is σ(v·n): nothing is subtracted, since the truth about it is 0.",
+            (_with_errors(lambda true, noise: (true.sigmoid() - 1, noise.sigmoid() - 1)),),
+        ),
+        Mistake(
+            "context times itself",
+            "In the gradient of the context you multiplied by u: the derivative of v·u for u is v.",
+            (context_times_itself,),
+        ),
+        Mistake(
+            "noise times itself",
+            "In the gradient of the negatives you multiplied by n: the derivative of v·n for n is v.",
+            (noise_times_itself,),
+        ),
+        Mistake(
+            "mean over the noise in the centre",
+            "In the gradient of the centre you took the mean over the k noise words: it is their sum.",
+            (centre_averages_noise,),
+        ),
+        Mistake(
+            "sigmoid by hand",
+            "Your sigmoid is eˣ / (1 + eˣ), which is inf/inf for large x: use `torch.sigmoid`, or 1 / (1 + e⁻ˣ).",
+            (_with_errors(lambda true, noise: (_by_hand(true) - 1, _by_hand(noise))),),
+        ),
+        *(
+            Mistake(
+                f"{epsilon:g} added in the loss",
+                f"You added {epsilon:g} inside the logarithm: that keeps the loss finite but wrong. "
+                "`F.logsigmoid(x)` computes log σ(x) for any x.",
+                (small_number_in_loss(epsilon),),
+            )
+            for epsilon in (1e-6, 1e-8, 1e-9, 1e-10)
+        ),
     ),
     hints=(
-        "Two kinds of dot products are needed: `(centre * context).sum(dim=-1)`, one a pair, and "
-        "`(centre[:, None, :] * negatives).sum(dim=-1)`, k a pair.",
-        "With x a dot product, the derivative of −log σ(x) is σ(x) − 1, and that of −log σ(−x) is σ(x). "
-        "The product rule does the rest: the derivative of v·u for v is u.",
-        "`g_true = torch.sigmoid(true) - 1` is (batch,), `g_noise = torch.sigmoid(noise)` is (batch, k). "
-        "The centre gets `g_true[:, None] * context` plus the sum over k of `g_noise[:, :, None] * negatives`; "
-        "context and negatives get the same numbers times `centre`.",
+        "Solve it for one pair and one noise word on paper: two dot products, two errors, three gradients. The "
+        "text has all of it; the code only adds axes.",
+        "`(centre * context).sum(dim=-1)` is (batch,). For the noise, `centre[:, None, :]` is (batch, 1, d) and "
+        "broadcasts over the k noise words: multiply by `negatives`, sum over the last axis, and you have "
+        "(batch, k).",
+        "For the loss use `F.logsigmoid`, not `.sigmoid().log()`: σ(−200) rounds to 0, and log 0 is −∞. For the "
+        "errors `torch.sigmoid` is safe: `e = torch.sigmoid(…) - 1` and `e_j = torch.sigmoid(…)`.",
+        "An error is one number for each pair, a gradient has d: `e[:, None]` is (batch, 1) and `e_j[:, :, None]` is "
+        "(batch, k, 1). The centre's gradient adds up over k; that of the negatives does not, and needs "
+        "`centre[:, None, :]` again.",
     ),
 )
 
@@ -459,18 +636,38 @@ def draw_analogy(seed: int) -> list[Case]:
         words = torch.rand(n, n_words, generator=g).argsort(dim=1)[:, :3].T.contiguous()
         return Case(label, {"vectors": vectors, **dict(zip("abc", words.clone()))})
 
+    # Small enough to work through by hand, and drawn until the common slips all show.
+    plain = case("two questions, six words", 6, 2, 2)
+    while not _tells_apart(plain):
+        plain = case("two questions, six words", 6, 2, 2)
+    below = case("one question, four words, a negative score", 4, 2, 1)
+    if below.inputs["a"] < below.inputs["b"]:  # so that the first of the three is b or c
+        below.inputs["a"], below.inputs["b"] = below.inputs["b"], below.inputs["a"]
+    unit = _unit(below.inputs["vectors"])
+    a, b, c = (below.inputs[name][0] for name in "abc")
+    fourth = 6 - int(a + b + c)  # the only answer points away from the target
+    below.inputs["vectors"][fourth] = -3 * (unit[b] - unit[a] + unit[c])
     zero = case("a word whose vector is zero", 12, 4, 20)
     zero.inputs["vectors"][3] = 0
     strided = case("non-contiguous vectors, float32", 30, 5, 20, torch.float32)
     strided.inputs["vectors"] = strided.inputs["vectors"].t().contiguous().t()
     return [
-        case("one question, four words", 4, 2, 1),
+        plain,
+        below,
         case("one question, many words", 40, 3, 1),
         case("many questions", 50, 6, 40),
         case("many questions, float32, odd width", 60, 7, 40, torch.float32),
         zero,
         strided,
     ]
+
+
+def _tells_apart(case: Case) -> bool:
+    """Tell whether each of the common slips gives another answer than the right one."""
+    right = oracle_analogy(**case.inputs)["answers"]
+    slips = (no_unit_length, unit_too_late, question_words_allowed, wrong_sign, third_subtracted,
+             nothing_subtracted, all_questions_excluded)  # fmt: skip
+    return not any(torch.equal(slip(**case.inputs), right) for slip in slips)
 
 
 def oracle_analogy(vectors: Tensor, a: Tensor, b: Tensor, c: Tensor) -> dict[str, Tensor]:
@@ -543,6 +740,45 @@ def score_returned(vectors: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return scores.scatter(1, torch.stack((a, b, c), dim=1), -math.inf).amax(dim=1)
 
 
+def third_subtracted(vectors: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Compute a + b − c."""
+    unit = _unit(vectors)
+    return _answer((unit[a] + unit[b] - unit[c]) @ unit.T, a, b, c)
+
+
+def only_two_excluded(vectors: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Let a be an answer."""
+    unit = _unit(vectors)
+    return _answer((unit[b] - unit[a] + unit[c]) @ unit.T, b, c)
+
+
+def all_questions_excluded(vectors: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Exclude the words of all questions from each."""
+    unit = _unit(vectors)
+    scores = (unit[b] - unit[a] + unit[c]) @ unit.T
+    scores[:, torch.cat([a, b, c])] = -math.inf
+    return scores.argmax(dim=1)
+
+
+def excluded_by_zero(vectors: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Put 0 where −∞ belongs."""
+    unit = _unit(vectors)
+    scores = (unit[b] - unit[a] + unit[c]) @ unit.T
+    return scores.scatter(1, torch.stack((a, b, c), dim=1), 0.0).argmax(dim=1)
+
+
+def multiplied(vectors: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Score by 3CosMul."""
+    return finished.analogy_mul(vectors, a, b, c)
+
+
+def question_for_each_word(vectors: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Take the argmax over the questions."""
+    unit = _unit(vectors)
+    scores = (unit[b] - unit[a] + unit[c]) @ unit.T
+    return scores.scatter(1, torch.stack((a, b, c), dim=1), -math.inf).argmax(dim=0)
+
+
 def zero_vector_nan(vectors: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Divide a vector of zeros by its length."""
     unit = vectors / vectors.norm(dim=-1, keepdim=True)
@@ -609,14 +845,46 @@ ANALOGY = Exercise(
             "keep the length above 0 with `.clamp(min=…)`.",
             (zero_vector_nan,),
         ),
+        Mistake(
+            "a + b − c",
+            "You computed a + b − c: the first word is the one that is taken away, b − a + c.",
+            (third_subtracted,),
+        ),
+        Mistake(
+            "only b and c excluded",
+            "You exclude b and c; the first word, a, is no answer either.",
+            (only_two_excluded,),
+        ),
+        Mistake(
+            "all questions' words excluded",
+            "You exclude the words of every question from all of them, as `scores[:, torch.cat([a, b, c])]` does: "
+            "each question has its own three.",
+            (all_questions_excluded,),
+        ),
+        Mistake(
+            "excluded by a 0",
+            "You put 0 in the place of the question's words, but scores can be negative, and then 0 wins: put −∞.",
+            (excluded_by_zero,),
+        ),
+        Mistake(
+            "3CosMul",
+            "You multiplied and divided the cosines (3CosMul, which comes next): 3CosAdd adds and subtracts them.",
+            (multiplied,),
+        ),
+        Mistake(
+            "a question for each word",
+            "You took the best question for each word: take the best word for each question, along the last axis.",
+            (question_for_each_word,),
+        ),
     ),
     hints=(
-        "Scale every row to length 1 once: `vectors / vectors.norm(dim=-1, keepdim=True)`, with the length "
-        "kept above 0. After that a dot product is a cosine.",
-        "`unit[b] - unit[a] + unit[c]` is (n, d): one target for each question. Its product with `unit.T` "
-        "holds every question's score for every word, (n, n_words).",
-        "To exclude words, put −∞ in their place: `scores.scatter(1, torch.stack([a, b, c], dim=1), -math.inf)`, "
-        "then `.argmax(dim=1)`.",
+        "Three steps: make all lengths 1, score every word for every question, forbid three words in each row.",
+        "`vectors.norm(dim=-1, keepdim=True)` holds the lengths, (n_words, 1). Keep them above 0 with `.clamp(min=…)` "
+        "before you divide. From then on a dot product is a cosine.",
+        "`unit[b]` picks a row for each question, (n, d). So one sum of three such tables gives all targets, and one "
+        "matrix product gives all scores, (n, n_words).",
+        "`scores.scatter(1, words, -math.inf)` puts −∞ into row i at the places that row i of `words` lists. Stack "
+        "a, b and c so that `words` is (n, 3).",
     ),
 )
 
@@ -775,6 +1043,11 @@ def nothing_known_nan(word: str, table: Table, n_min: int = 3, n_max: int = 6) -
     return summed(word, table, n_min, n_max) / torch.tensor(len(known))
 
 
+def lengths_not_passed(word: str, table: Table, n_min: int = 3, n_max: int = 6) -> Tensor:
+    """Call character_ngrams with its defaults."""
+    return finished.subword_vector(word, table)
+
+
 SUBWORDS = Exercise(
     name="subword_vector",
     lesson=1,
@@ -849,14 +1122,21 @@ SUBWORDS = Exercise(
             "Where no piece is known you divide 0 by 0, which is NaN: return zeros.",
             (finished.character_ngrams, nothing_known_nan),
         ),
+        Mistake(
+            "lengths not passed on",
+            "Your `subword_vector` forgets `n_min` and `n_max`: pass them on to `character_ngrams`.",
+            (finished.character_ngrams, lengths_not_passed),
+        ),
     ),
     hints=(
+        "Write the pieces of `<at>` (four characters) down by hand, for n = 3 and n = 4. How many are there of each "
+        "length, and which one is the whole word?",
         'Put the marks on first: `marked = f"<{word}>"`. The piece of length n that starts at position i is '
-        "`marked[i : i + n]`.",
-        "Two loops: n from n_min to n_max (`range` needs n_max + 1), and start positions 0 … len(marked) − n. Then "
-        "add `marked` itself unless it is in the list.",
-        "`known = [table[piece] for piece in character_ngrams(word, n_min, n_max) if piece in table]`; then "
-        "`torch.stack(known).mean(dim=0)`, or zeros like any vector of the table if `known` is empty.",
+        "`marked[i : i + n]`, and i runs from 0 to len(marked) − n.",
+        "Two loops: over n from n_min to n_max (`range` stops before its end), and over i. Then the whole word, unless "
+        "it is there already.",
+        "`subword_vector` keeps the vectors of the pieces that are in `table`, and takes `torch.stack(…).mean(dim=0)`. "
+        "Stacking an empty list is an error, so look before; `next(iter(table.values()))` is some vector of the table.",
     ),
 )
 
