@@ -6,7 +6,9 @@ A new attention gets a row in LAYERS: how it is called with and without a causal
 import inspect
 import pkgutil
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +24,13 @@ from torch import Tensor, nn
 import course_lib.models
 from course_lib.models.attention import SelfAttention, attention, causal_mask, padding_mask
 from course_lib.models.multi_head import MultiHeadAttention
+from course_lib.models.positions import (
+    BiasedAttention,
+    RelativeBias,
+    alibi_bias,
+    apply_rope,
+    biased_attention,
+)
 from course_lib.models.seq2seq import (
     AdditiveAttention,
     DotAttention,
@@ -55,9 +64,16 @@ def single() -> Layer:
     return lambda x, lengths, causal: module(x, lengths, causal)[0]
 
 
-def multi(n_heads: int, n_kv_heads: int) -> Callable[[], Layer]:
+def biased() -> Layer:
+    to_q, to_k, to_v = (nn.Linear(D, D, bias=False).double() for _ in range(3))
+    return lambda x, lengths, causal: biased_attention(
+        to_q(x), to_k(x), to_v(x), alibi_bias(1, x.shape[1]), mask_for(x, lengths, causal)
+    )[0]
+
+
+def multi(n_heads: int, n_kv_heads: int, **told: Any) -> Callable[[], Layer]:
     def make() -> Layer:
-        module = MultiHeadAttention(D, n_heads, n_kv_heads).double()
+        module = MultiHeadAttention(D, n_heads, n_kv_heads, **told).double()
         return lambda x, lengths, causal: module(x, mask=mask_for(x, lengths, causal))[0]
 
     return make
@@ -97,6 +113,10 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "MultiHeadAttention, four heads": multi(4, 4),
     "MultiHeadAttention, grouped": multi(6, 2),
     "MultiHeadAttention, one key head": multi(4, 1),
+    "MultiHeadAttention, rotary": multi(3, 3, rotate=apply_rope),
+    "biased_attention": biased,
+    "BiasedAttention, T5": multi(4, 4, attend=BiasedAttention(RelativeBias(4, 8, 10))),
+    "BiasedAttention, ALiBi": multi(4, 4, attend=BiasedAttention(partial(alibi_bias, 4))),
 }
 # Lesson 06's attentions ask a source sentence that is known in full: they hide padding and no future.
 OF_A_SOURCE: dict[str, Callable[[], Layer]] = {
