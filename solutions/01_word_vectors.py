@@ -660,7 +660,8 @@ def winners(vectors: Tensor, excluded: Tensor | None = None) -> dict[str, float]
     """Return how often the best word by 3CosAdd is the right one, c, b and a, if only `excluded` (n, 3) are no answers."""
     unit = F.normalize(vectors, dim=-1)  # (n_words, d)
     a, b, c, d = asked.to(vectors.device).T  # (n,) each
-    scores = (unit[b] - unit[a] + unit[c]) @ unit.T  # (n, n_words)
+    near_a, near_b, near_c = (unit[words] @ unit.T for words in (a, b, c))  # (n, n_words) each
+    scores = near_b - near_a + near_c  # (n, n_words)
     best = (scores if excluded is None else scores.scatter(1, excluded, -math.inf)).argmax(dim=1)  # (n,)
     return {name: (best == word).float().mean().item() for name, word in (("right", d), ("c", c), ("b", b), ("a", a))}
 

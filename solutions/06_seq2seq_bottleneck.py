@@ -521,12 +521,12 @@ Is it right? On a small vocabulary we can afford to try every sentence, and comp
 def exhaustive(step: Callable[[Tensor], Tensor], start: int, end: int, n_words: int, max_length: int, alpha: float) -> float:
     """Return the best score of all sentences: those that end with `end`, and those of max_length words without."""
     best = -math.inf
-    for length in range(1, max_length + 1):
-        for tokens in itertools.product(range(n_words), repeat=length):
-            if end in tokens[:-1] or (tokens[-1] != end and length < max_length):
+    for n in range(1, max_length + 1):
+        for tokens in itertools.product(range(n_words), repeat=n):
+            if end in tokens[:-1] or (tokens[-1] != end and n < max_length):
                 continue
-            prefixes = [torch.tensor([[start, *tokens[:t]]]) for t in range(length)]
-            best = max(best, sum(step(p)[0, w].item() for p, w in zip(prefixes, tokens)) / length**alpha)
+            prefixes = [torch.tensor([[start, *tokens[:t]]]) for t in range(n)]
+            best = max(best, sum(step(p)[0, w].item() for p, w in zip(prefixes, tokens)) / n**alpha)
     return best
 
 

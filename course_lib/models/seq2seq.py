@@ -92,9 +92,8 @@ def dot_attention(
     Luong, Pham and Manning 2015, "Effective Approaches to Attention-based Neural Machine Translation",
     section 3.1. Arguments and results as in `additive_attention`; queries and keys are equally wide.
     """
-    scores = queries @ keys.transpose(1, 2)  # (batch, n_q, n_k)
-    weights = masked_softmax(scores, mask)  # (batch, n_q, n_k)
-    return weights @ values, weights  # (batch, n_q, d_v), (batch, n_q, n_k)
+    weights = masked_softmax(queries @ keys.transpose(1, 2), mask)  # (batch, n_q, n_k)
+    return weights @ values, weights
 
 
 # --- encoder and decoder -------------------------------------------------------------------------

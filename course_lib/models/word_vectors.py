@@ -459,8 +459,9 @@ def analogy_mul(
         return (unit[words] @ unit.T + 1) / 2  # (n, n_words)
 
     scores = cosines(b) * cosines(c) / (cosines(a) + epsilon)  # (n, n_words)
-    asked = torch.stack([a, b, c], dim=1)  # (n, 3)
-    return scores.scatter(1, asked, -math.inf).argmax(dim=1)  # (n,)
+    for word in (a, b, c):
+        scores[torch.arange(len(word)), word] = -math.inf
+    return scores.argmax(dim=1)  # (n,)
 
 
 def spearman(x: Float[Tensor, "n"], y: Float[Tensor, "n"]) -> float:
