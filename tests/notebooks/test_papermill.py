@@ -58,9 +58,14 @@ def test_one_wrong_answer(lesson, exercises, tmp_path):
     sources = solutions(lesson)
     for exercise in wrong:
         names = "".join(f"{name}, " for name in exercise.defines)
+        # A mistake may be made of a wrong part and a finished one, which must not look like the course's own.
         sources[exercise.name] = (
-            "from course_lib.exercises.spec import find\n\n"
-            f'{names}= find("{exercise.name}").mistakes[0].answer'
+            "from course_lib.exercises.spec import find\n\n\n"
+            "def own(thing):\n"
+            "    if isinstance(thing, type):\n"
+            "        return type(thing.__name__, (thing,), {})\n"
+            "    return lambda *args, **named: thing(*args, **named)\n\n\n"
+            f'{names}= (own(each) for each in find("{exercise.name}").mistakes[0].answer)'
         )
     states = run(lesson, tmp_path, sources)
     for exercise in exercises:
