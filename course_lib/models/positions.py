@@ -76,8 +76,8 @@ class SinusoidalPositions(nn.Module):
     def forward(self, x: Float[Tensor, "... n d"], start: int = 0) -> Float[Tensor, "... n d"]:
         """Return ``x`` with positions ``start``, ``start`` + 1, … added to its rows."""
         n, d = x.shape[-2:]
-        exact = torch.promote_types(x.dtype, torch.float32)  # bfloat16 cannot write 257
-        positions = torch.arange(start, start + n, dtype=exact, device=x.device)  # (n,)
+        precise = torch.promote_types(x.dtype, torch.float32)  # bfloat16 cannot write 257
+        positions = torch.arange(start, start + n, dtype=precise, device=x.device)  # (n,)
         return x + sinusoidal_encoding(positions, d, self.base).to(x.dtype)  # (..., n, d)
 
 
