@@ -137,7 +137,7 @@ Ask it for the probability of a text that it has never seen. More is better, but
 
 **Perplexity.** $\operatorname{PPL} = e^{\mathcal{H}} = P(w_1, \dots, w_T)^{-1/T}$. A model that throws a fair die with $V$ faces for each token has $\mathcal{H} = \ln V$ and so perplexity $V$. A model of perplexity 20 is as uncertain as a die with 20 faces, on (geometric) average.
 
-**Bits per character.** $-\log_2 P$ is the length, in bits, of the shortest code for the text under that model (up to one bit for the whole text). There are $\log_2 P = \ln P / \ln 2$ bits in it, so if the text has $C$ characters,
+**Bits per character.** $-\log_2 P$ is the length, in bits, of the code that a model makes best for the text (up to one bit for the whole text). Since $\log_2 P = \ln P / \ln 2$, a text of $C$ characters has
 
 $$\operatorname{BPC} = \frac{T\,\mathcal{H}}{C \ln 2} = \frac{T}{C} \log_2 \operatorname{PPL} .$$
 
@@ -199,7 +199,7 @@ How good can a model become? Let $p$ be the true distribution of documents and $
 
 $$H(p) - H(p, q) = \sum_x p(x) \ln \frac{q(x)}{p(x)} \;\le\; \sum_x p(x) \Big( \frac{q(x)}{p(x)} - 1 \Big) = \sum_x q(x) - 1 \;\le\; 0 ,$$
 
-with equality only where $q = p$. **No model has less than the entropy, on average.** The last step needs $\sum_x q(x) \le 1$: a "model" whose probabilities add up to more than 1 can report any perplexity it likes. That is why, for each model below, we shall check the sum.
+with equality only where $q = p$. **No model has less than the entropy, on average.** The last step needs $\sum_x q(x) \le 1$: a "model" whose probabilities add up to more than 1 can report any perplexity it likes. Texts add up to 1 or less if the next words do after every context, by the chain rule. That is why, for each model below, we shall check that sum.
 
 Of English nobody knows the entropy. Of Riverbank we do, because the course wrote the grammar, and `town.token_log_probs` sums over all derivations of a text. (How: docs/riverbank.md.) Its mean over test documents estimates $H(p)$, and comes with the usual error of a mean over a sample. For a quotient of two sums, bits by characters, with rate $r$, it is
 
@@ -271,13 +271,13 @@ for ax in axes:
     ax.set_xticks(orders)
 figures.show(
     fig,
-    caption="Longer contexts need larger tables (left) and find less of what they need in them (right). Eight times the text lowers the share of the unseen, and leaves it above one half at n = 5.",
+    caption="Longer contexts need larger tables (left) and find less of what they need in them (right). Eight times the text lowers the share of the unseen, and leaves it above one half at n = 5. There most n-grams of the table were read only once: it has become little less than a copy of the text.",
     alt="Left: the number of different n-grams rises from a thousand to a hundred thousand as n goes from 1 to 5. Right: the share of unseen n-grams rises from nearly zero to more than half.",
 )
 
 # %% tags=["claim"]
 claim(
-    "the table explodes with n: 5-grams for each different word",
+    "the table grows with n: 5-grams for each different word",
     measured=sizes["read: all"][4] / sizes["read: all"][0],
     at_least=40,
     breaks_when={"pairs of words": sizes["read: all"][1] / sizes["read: all"][0]},
@@ -287,6 +287,13 @@ claim(
     measured=unseen["read: all"][4],
     at_least=0.5,
     breaks_when={"of the single words": unseen["read: all"][0], "of the pairs": unseen["read: all"][1]},
+)
+once = {n: sum(c == 1 for followers in plain[n - 1].values() for c in followers.values()) / size_of(plain[n - 1]) for n in (1, 5)}
+claim(
+    "most 5-grams of the table were read only once: the share",
+    measured=once[5],
+    at_least=0.8,
+    breaks_when={"of the single words": once[1]},
 )
 
 # %% [markdown]
@@ -381,9 +388,9 @@ print("bits per character:", {n: round(bits, 3) for n, (bits, _) in zip(orders, 
 r"""
 ## Kneser–Ney
 
-Two observations lead to the model that came out best when Chen and Goodman (1999) compared all that were known.
+Two observations lead to the family of models that came out best when Chen and Goodman (1999) compared those then known.
 
-### First: counts are too large, and large ones hardly more than small ones
+### First: counts are too large, large ones by little more than small ones
 
 Church and Gale (1991) cut a text into halves. Take the pairs that were seen exactly $r$ times in the first half. How often are they seen in the second, on average? (Every other document goes into each half, so the two are alike.)
 """
@@ -423,11 +430,13 @@ $$P(w \mid h) = \frac{\max\big(c(h, w) - D,\, 0\big)}{c(h)} + \frac{D\,N_{1+}(h\
 
 It adds up to 1: the first terms to $1 - D N_{1+}(h\,\bullet)/c(h)$, the second to what is missing if $P(\cdot \mid h')$ adds up to 1, and so on down to the uniform distribution $1/V$ below the single words, which does. A context with many different followers gives much to the shorter one: after *saw the* anything may come. A context with few followers, seen often, gives little.
 
-For $D$ there is an estimate from the table alone (Ney, Essen and Kneser 1994, by leaving one token out at a time): $D = n_1 / (n_1 + 2 n_2)$, where $n_r$ is the number of entries equal to $r$.
+For $D$ the table itself suffices (Ney, Essen and Kneser 1994): leave out one token at a time, and ask what is left for it. Let $n_r$ be the number of entries equal to $r$. A token of an entry $r \ge 2$ leaves $r - 1$ behind, and gets a share in proportion to $r - 1 - D$. A token of an entry 1 leaves nothing, and lives on what is free, in proportion to $D$. There are $r\,n_r$ tokens of entries equal to $r$, so the logarithm to be made as large as possible is $n_1 \ln D + 2 n_2 \ln(1 - D) + 3 n_3 \ln(2 - D) + \dots$ Without the last terms, which feel $D$ less, its derivative is 0 where
+
+$$\frac{n_1}{D} = \frac{2\,n_2}{1 - D} \quad\Longrightarrow\quad D = \frac{n_1}{n_1 + 2\,n_2} .$$
 
 ### Second: the shorter context must not count tokens
 
-Riverbank's *bank* is a frequent word, and comes after one word only: *the*. So *(the, bank)* explains all of its tokens. When we ask the single words, we do so *because the pair is unknown*, and there *bank* is a bad guess, however frequent. *often* is rarer and comes after dozens of different words. The lower order should ask not *how often was it seen?* but *after how many different words was it seen?*
+Riverbank's *bank* is a frequent word, and comes after hardly any word but *the*. So *(the, bank)* explains nearly all of its tokens. When we ask the single words, we do so *because the pair is unknown*, and there *bank* is a bad guess, however frequent. *often* is rarer and comes after dozens of different words. The lower order should ask not *how often was it seen?* but *after how many different words was it seen?*
 """
 
 # %%
@@ -545,7 +554,7 @@ claim(
 r"""
 ### Do they add up to 1?
 
-A model that does not is no model, and its perplexity means nothing. Here is one that is used and does not: **stupid backoff** (Brants et al. 2007) takes the relative frequency of the longest context in which the word was seen, times 0.4 for each word of context that it gave up. It was made for trillions of words, where nothing else could be computed, and its authors say *score*, not probability.
+A model that does not is no model, and its perplexity means nothing. Here is one that is used and does not: **stupid backoff** (Brants et al. 2007) takes the relative frequency of the longest context in which the word was seen, times 0.4 for each word of context that it gave up. It was made for two trillion words, where Kneser–Ney would have cost too much, and its authors say *score*, not probability.
 """
 
 # %%
@@ -600,14 +609,17 @@ print("n                       " + "".join(f"{n:>8}" for n in orders))
 for name, measured in (("add k, k = 0.01", add_k["k = 0.01"]), ("interpolation", interpolated), ("plain counts below", absolute), ("Kneser–Ney", kneser_ney)):
     print(f"{name:<24}" + "".join(f"{bits:>8.3f}" for bits, _ in measured))
 print(f"the text itself: {bits_of['exact'][0]:.3f}")
+per_token = (characters.sum() / lengths.sum()).item()  # characters; perplexity is 2 to the power of the bits per token
+print("perplexity of Kneser–Ney" + "".join(f"{2 ** (bits * per_token):>8.1f}" for bits, _ in kneser_ney)
+      + f"   of the text itself {perplexity(exact, lengths):.2f}")
 
 # %% tags=["claim"]
 best_simple = min(bits for measured in (*add_k.values(), interpolated) for bits, _ in measured)
 claim(
-    "Kneser–Ney with four words beats every add-k and every interpolated model here: bits per character saved",
+    "Kneser–Ney at n = 4 beats every add-k and every interpolated model here: bits per character saved",
     measured=best_simple - kneser_ney[3][0],
     at_least=0.04,
-    breaks_when={"Kneser–Ney with pairs": best_simple - kneser_ney[1][0]},
+    breaks_when={"Kneser–Ney at n = 2": best_simple - kneser_ney[1][0]},
 )
 claim(
     "counting different words in front beats counting tokens: bits per character saved at n = 4",
@@ -615,9 +627,17 @@ claim(
     at_least=0.02,
     breaks_when={"at n = 1, where the two are the same model": absolute[0][0] - kneser_ney[0][0]},
 )
+claim(
+    "discounts that look at the context beat weights that do not: bits per character saved at n = 4",
+    measured=interpolated[3][0] - absolute[3][0],
+    at_least=0.01,
+    breaks_when={"at n = 1, where no context is": interpolated[0][0] - absolute[0][0]},
+)
 
 # %% [markdown]
 r"""
+So each idea pays: mixing the orders, leaving the mixture to the context, counting different words. The last line gives the same in perplexities: between how many words, on average, the model hesitates.
+
 An independent judge: the course's tests compare these probabilities with those of `nltk.lm`, another implementation, on the same counts, for seen and unseen contexts. They agree to 12 decimals. nltk stops one step earlier: below its single words there is no uniform distribution, so an unseen word has probability 0. With `discounts[0] = 0` ours does the same.
 
 ## Writing
@@ -677,7 +697,7 @@ To a table, words are strangers. It may have read *the baker kneads the dough at
 
 Lesson 01 made words into vectors, and like words into near vectors. **Bengio, Ducharme, Vincent and Jauvin (2003)** put the two together: the context becomes *vectors*, and the probability of the next word a *smooth function* of them. If two words have nearly the same vectors, what is learnt about one holds for the other.
 
-Let $k = n - 1$ be the number of words in the window, $d$ the width of a word vector, $m$ that of a hidden layer. Rows are vectors, as always in this course.
+Let $k = n - 1$ be the number of words in the window, $d$ the width of a word vector, $m$ that of a hidden layer. Rows are vectors, as always in this course. ($k$, $m$ and $C$ are Bengio's from here on, no longer what they were above.)
 
 $$x = [\,C_{w_{t-k}} \,;\, \dots \,;\, C_{w_{t-1}}\,], \qquad y = b + \tanh(a + xH)\,U \;(+\; xW), \qquad P(w_t = i \mid h) = \frac{e^{y_i}}{\sum_j e^{y_j}} .$$
 
@@ -685,7 +705,7 @@ $$x = [\,C_{w_{t-k}} \,;\, \dots \,;\, C_{w_{t-1}}\,], \qquad y = b + \tanh(a + 
 - $H$ ($kd \times m$) with the bias $a$, and tanh: the hidden layer. $U$ ($m \times V$) with the bias $b$: a score, or *logit*, for each word.
 - $W$ ($kd \times V$) is an optional direct path from the vectors to the words; the paper found that it made training faster and the result no better.
 
-Everything is learnt together, $C$ too, by descending the cross-entropy. Count the parameters: $(V + 1)\,d + kdm + m + mV + V$. A longer window adds $dm$ for each word: the explosion is gone.
+Everything is learnt together, $C$ too, by descending the cross-entropy. Count the parameters: $(V + 1)\,d + kdm + m + mV + V$. A longer window adds $dm$ for each word, where it makes the possible n-grams $V$ times as many.
 
 ### Exercise: `window_lm_forward`
 
@@ -719,9 +739,9 @@ number_of = {word: i for i, word in enumerate([*vocabulary, START])}  # START ca
 WINDOW, D_MODEL, N_HIDDEN = 4, 32, 64
 
 
-def train_window_lm(window: int, frozen: bool = False) -> WindowLM:
+def train_window_lm(window: int, frozen: bool = False, documents: Sequence[Sequence[str]] = training) -> WindowLM:
     """Train a model that sees so many words; `frozen` leaves the word vectors as random as they began."""
-    contexts, targets = windows_of(training, window, number_of)  # (tokens, window), (tokens,)
+    contexts, targets = windows_of(documents, window, number_of)  # (tokens, window), (tokens,)
     torch.manual_seed(run.seed)
     model = WindowLM(V, V + 1, window, D_MODEL, N_HIDDEN).to(run.device)
     if frozen:
@@ -756,7 +776,7 @@ def neural_log_probs(model: WindowLM, window: int) -> Tensor:
 predict(
     "neural",
     "A window of four words, 32 numbers for each word. Its best rival is Kneser–Ney with the same four words, which remembers every 5-gram that it read. Which needs fewer bits on new documents?",
-    ["Kneser–Ney: exact memory beats a blurred one.", "The neural model: more than half of the 5-grams are new, and there it can generalise.", "They are equal: they see the same four words."],
+    ["Kneser–Ney: exact memory beats a blurred one", "The neural model: more than half of the 5-grams are new, and there it can generalise", "They are equal: they see the same four words"],
     answer=1,
     because="What was read often, both know. What was never read, the table can only answer from shorter contexts; the neural model still uses all four words.",
 )
@@ -798,7 +818,7 @@ def similarity(vectors: Tensor) -> float:
 vectors = window_lm.C.detach().cpu()
 for word in ("king", "baker", "monday", "rests", "red"):
     found = F.cosine_similarity(vectors, vectors[number_of[word]], dim=-1).topk(6).indices  # (6,), itself first
-    print(f"{word:>8}:", ", ".join([*vocabulary, START][i] for i in found.tolist()[1:]))
+    print(f"{word:>7}, read {single[word]:>2} times:", ", ".join([*vocabulary, START][i] for i in found.tolist()[1:]))
 torch.manual_seed(run.seed)
 untrained = WindowLM(V, V + 1, WINDOW, D_MODEL, N_HIDDEN).C.detach()
 
@@ -812,7 +832,7 @@ claim(
 
 # %% [markdown]
 r"""
-Second, what it is good for. Take the tokens of the test documents that follow their neighbour for the *first time ever*: the pair $(w_{t-1}, w_t)$ was never read. Here a table knows nothing but single words. And train the same model once more with word vectors that stay as random as they began: then no two words are alike, and what is learnt about one says nothing about another. (That training is kept as a record, since it takes as long as the first.)
+A word's vector is as good as the number of places that it was read in. Second, what the vectors are good for. Take the tokens of the test documents that follow their neighbour for the *first time ever*: the pair $(w_{t-1}, w_t)$ was never read. Here a table knows nothing but single words. And train the same model once more with word vectors that stay as random as they began: then no two words are alike, and what is learnt about one says nothing about another. (That training is kept as a record, since it takes as long as the first.)
 """
 
 # %% tags=["experiment"]
@@ -854,15 +874,30 @@ claim(
 
 # %% [markdown]
 r"""
+Random vectors, too, save something there. The table falls back to single words; the network still has four vectors to go by. The learnt ones save more, since they say which words are alike. Over *all* tokens the network with random vectors needs more bits than Kneser–Ney: what beats the table is not the network alone, but the vectors that it learns.
+
 ## Every model against the truth
 """
+
+# %% tags=["record"]
+more = [document.tokens for _, document in zip(range(8 * len(training)), town.iter_documents(seed=run.seed))]
+more_tables = kneser_ney_tables(count_ngrams(more, 5))
+more_discounts = [discount_of(table) for table in more_tables]
+more_counted, _ = measure(lambda word, context: kneser_ney_prob(word, context, more_tables, more_discounts, V), 4)
+more_neural, _ = rate(neural_log_probs(train_window_lm(WINDOW, documents=more), WINDOW), lengths)
+record("eight times the text", {"Kneser–Ney, n = 5": more_counted, "neural, window of 4": more_neural})
+
+# %%
+more_text = recorded("eight times the text")
+for name, bits in (("Kneser–Ney, n = 5", kneser_ney[4][0]), ("neural, window of 4", bits_of["window of 4"][0])):
+    print(f"{name:<20} {bits:.3f}, with eight times the text {more_text[name]:.3f} (as recorded)")
 
 # %%
 fig, ax = plt.subplots(figsize=(9, 4))
 curves = {"add k, k = 1": add_k["k = 1"], "add k, k = 0.01": add_k["k = 0.01"], "interpolation": interpolated, "Kneser–Ney": kneser_ney}
 figures.lines(
     ax, orders, {name: [bits for bits, _ in found] for name, found in curves.items()},
-    xlabel="words that the model looks at, the next one included (n)", ylabel="bits per character",
+    xlabel="n (the model sees the n − 1 words before)", ylabel="bits per character",
     bands={name: ([b - e for b, e in found], [b + e for b, e in found]) for name, found in curves.items()},
 )
 wide = recorded("window of 8")
@@ -870,6 +905,10 @@ neural_points = [bits_of["window of 4"], (wide["bits per character"], wide["erro
 ax.errorbar(
     [5, 9], [bits for bits, _ in neural_points], [error for _, error in neural_points],
     fmt="D", capsize=4, color=figures.PALETTE["black"], label="neural; n = 9 as recorded",
+)
+ax.plot(
+    [5], [more_text["neural, window of 4"]], "D", markerfacecolor="none", color=figures.PALETTE["black"],
+    label="neural, 8 times the text (recorded)",
 )
 floor, error = bits_of["exact"]
 ax.axhline(floor, color=figures.PALETTE["black"], linestyle="--", marker="", linewidth=1.2, label="Riverbank itself")
@@ -879,8 +918,8 @@ ax.set_ylim(0, None)
 ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
 figures.show(
     fig,
-    caption="Whole documents, the same ones for all models. Bands and bars are one standard error, and narrow. Smoothing decides whether a longer context helps or harms. Down to the dashed line no window has come, and doubling the neural one hardly helps.",
-    alt="Bits per character against n. Add-k falls and rises again, interpolation and Kneser-Ney fall and level off, the neural models lie below them at n = 5 and n = 9, and the exact entropy far below all as a dashed line.",
+    caption="Whole documents, the same ones for all models. Bands and bars are one standard error, and narrow. Smoothing decides whether a longer context helps or harms. No window comes down to the dashed line, and twice the window helps the neural model less than eight times the text (hollow).",
+    alt="Bits per character against n. Add-k falls and rises again, interpolation and Kneser-Ney fall and level off, the neural models lie below them at n = 5 and n = 9, the one with eight times the text lower still, and the exact entropy far below all as a dashed line.",
 )
 
 # %% tags=["claim"]
@@ -891,10 +930,16 @@ claim(
     at_least=1.3,
     breaks_when={"the grammar itself": 1.0},
 )
+claim(
+    "eight times the text, as recorded, saves the neural model bits per character",
+    measured=bits_of["window of 4"][0] - more_text["neural, window of 4"],
+    at_least=0.06,
+    breaks_when={"twice the window, as recorded": bits_of["window of 4"][0] - wide["bits per character"]},
+)
 
 # %% [markdown]
 r"""
-Where do the missing bits lie? Not in reading more of the same kind, but in what lies outside the window: who the story is about, which register it is in, what was said before. One case can be pinned down to the word.
+Where do the missing bits lie? In two places. Some lie in text that was not read: more of it helps. The others lie outside the window, where no text helps: who the story is about, which register it is in, what was said before. One such case can be pinned down to the word.
 
 ## Six words back
 
@@ -904,7 +949,7 @@ In English the verb agrees with its subject, however far away that is:
 
 Between *brother* and *is* stand five words: the subject is **six words back**. A model that looks at four words sees *rested under the palm* in both sentences. The same context, so the same probabilities, so the same choice between *is* and *are*: it is right in exactly one of the two. **No training, no amount of text and no cleverness changes that**: on such pairs of sentences every model with a window shorter than the distance is right in exactly half of the cases.
 
-We measure it. From fresh sentences we take a subject and its verb, and make the twin with the other number. Only those pairs are kept of which the grammar allows both. Then we ask which of the verb's two forms is more probable.
+We measure it. From fresh sentences we take a subject and its verb, and make the twin with the other number. Only those pairs are kept of which the grammar allows both. Then we ask which of the verb's two forms is more probable. (The next two cells find the pairs in the grammar's trees. Nothing below needs their details.)
 """
 
 # %%
@@ -984,7 +1029,7 @@ def neural_prob(model: WindowLM) -> Model:
 predict(
     "window",
     "A neural model with a window of eight words can see a subject six words back. Trained on the same text as the window of four, how often will it get the verb right there?",
-    ["Nearly always: it sees the subject.", "In about three cases of four.", "Hardly more often than in half of them."],
+    ["Nearly always: it sees the subject", "In about three cases of four", "Hardly more often than in half of them"],
     answer=2,
     because="Seeing is not knowing. H has weights of its own for each place in the window, so what was learnt about a subject one word back must be learnt again for six words back, from the few sentences that have one there.",
 )
@@ -998,7 +1043,6 @@ record("window of 8", {"bits per character": long_bits, "error": long_error, "ac
 # %% tags=["experiment"]
 agreement = {
     "Riverbank itself": {k: sum(q[3] for q in some) / len(some) for k, some in questions.items()},
-    "Kneser–Ney, 2 words": accuracy_by_distance(kneser_ney_model(3), 2),
     "Kneser–Ney, 4 words": accuracy_by_distance(kneser_ney_model(5), 4),
     "neural, 4 words": accuracy_by_distance(neural_prob(window_lm), 4),
     "neural, 8 words (recorded)": {int(k): v for k, v in recorded("window of 8")["accuracy"]},
@@ -1006,15 +1050,15 @@ agreement = {
 for name, share in agreement.items():
     print(f"{name:<27}" + "".join(f"  {distance}: {right:.2f}" for distance, right in share.items()))
 fig, ax = plt.subplots(figsize=(9, 3.8))
-for name, share in agreement.items():
-    ax.plot(list(share), list(share.values()), label=name)
+for (name, share), size in zip(agreement.items(), (5, 10, 7, 4)):  # smaller markers lie on larger ones
+    ax.plot(list(share), list(share.values()), label=name, markersize=size)
 ax.axhline(0.5, color=figures.PALETTE["grey"], linewidth=0.8, linestyle=":", marker="")
 ax.set(xlabel="distance from the verb back to its subject (words)", ylabel="right form more probable (share)", ylim=(0.4, 1.04))
 ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
 figures.show(
     fig,
-    caption="Beyond its window each model stands at exactly one half. The counts are best right next door and lose the subject with the very next word; the neural models lose it little by little. The window of eight sees it to the end of the axis, and makes little of that.",
-    alt="Share of right verb forms against distance: the exact grammar stays at one; the n-gram models drop to about one half from the second word on, the neural models fall slowly and reach one half at the end of their window or near it.",
+    caption="Beyond four words the models that see four stand at exactly one half. Inside their window the counts are best right next door and lose the subject one word further; the neural models lose it little by little. The window of eight sees the subject to the end of the axis, and from five words on makes nothing of it. (Riverbank has few subjects three words back.)",
+    alt="Share of right verb forms against distance: the exact grammar stays at one; the n-gram model drops to about one half from the second word on, the neural models fall slowly and reach one half at the end of their window or near it.",
 )
 
 # %% tags=["claim"]
@@ -1065,7 +1109,7 @@ def speak_for(n: int, words: list[str]) -> tuple[dict[str, tuple[float, float]],
         own = max(followers[word] - D, 0) / followers.total()
         shares[word] = (own, kneser_ney_prob(word, context, kn_tables[n], kn_discounts[n], V) - own)
     best = sorted(shares, key=lambda word: -sum(shares[word]))[:6]
-    return {word: shares[word] for word in best}, f"n = {n}: knows the last {longest} of {n - 1}"
+    return {word: shares[word] for word in best}, f"n = {n}: knows the last {longest} of {n - 1}" if n > 1 else "n = 1: looks at nothing"
 
 
 def draw_next(beginning: str) -> plt.Figure:
@@ -1094,13 +1138,13 @@ beginning = ipywidgets.Text(value="the kings who saw the girl with the telescope
 display(widgets.explorer(draw_next, NEXT_ALT, beginning=beginning))
 figures.show(
     draw_next("the kings who saw the girl with the telescope"),
-    caption="The same view for a page that cannot be typed into. The sentence still lacks its verb, the one that the kings have begun: the truth knows. The n-gram models have forgotten the kings.",
+    caption="The same view for a page that cannot be typed into. The sentence still lacks the verb of its subject, the kings. The grammar knows; the n-gram models have forgotten the kings.",
     alt=NEXT_ALT,
 )
 
 # %% [markdown]
 r"""
-No model expects a verb. From $n = 2$ on they expect a full stop: *with the telescope* is how sentences end, and that this one began with *the kings who* and is not over lies outside every window. The bars are dark up to $n = 4$; at $n = 5$ the context *girl with the telescope* was seen so rarely that it passes much of its probability on.
+None. The model of single words says the same after every beginning, from $n = 2$ on all expect a full stop: *with the telescope* is how sentences end, and that this one began with *the kings who* and is not over lies outside every window. The bars are dark up to $n = 4$; at $n = 5$ the context *girl with the telescope* was seen so rarely that it passes much of its probability on.
 
 ## What it costs, and where it breaks
 
@@ -1167,10 +1211,10 @@ claim(
     "on Python's manual longer contexts pay, well smoothed: bits per character that Kneser–Ney saves from pairs to the longest",
     measured=manual[2] - manual[max(manual)],
     at_least=1.2,
-    breaks_when={"add one, with six characters": manual[2] - add_one},
+    breaks_when={"add one, at n = 6": manual[2] - add_one},
 )
 claim(
-    "a compressor that copies from anywhere still needs fewer bits than six characters of context: the difference",
+    "a compressor that copies from anywhere still needs fewer bits than the longest n-grams here: the difference",
     measured=manual[max(manual)] - copied,
     at_least=0.05,
     breaks_when={"the compressor without the training text": manual[max(manual)] - lzma_bits([], manual_new)},
@@ -1182,17 +1226,23 @@ The same on Shakespeare (Karpathy's *tinyshakespeare*, the last tenth held out, 
 """
 
 # %% tags=["nbval-ignore-output"]
-books = {}
-for name, title in (("tinyshakespeare", "Shakespeare"), ("moby_dick", "Moby-Dick")):
-    book = registry.load_or_none(name)
-    if book is not None:
-        book = book[: run.pick(smoke=5_000, standard=None, full=None)]
-        cut = int(0.9 * len(book))
-        found = by_order([book[:cut]], [book[cut:]])
-        books[title] = {"Kneser–Ney": list(found.items()), "lzma": lzma_bits([book[:cut]], [book[cut:]])}
+def fetched_books() -> dict[str, dict]:
+    """Return what the models and the compressor need for the books that are here."""
+    books = {}
+    for name, title in (("tinyshakespeare", "Shakespeare"), ("moby_dick", "Moby-Dick")):
+        book = registry.load_or_none(name)
+        if book is not None:
+            book = book[: run.pick(smoke=5_000, standard=None, full=None)]
+            cut = int(0.9 * len(book))
+            found = by_order([book[:cut]], [book[cut:]])
+            books[title] = {"Kneser–Ney": list(found.items()), "lzma": lzma_bits([book[:cut]], [book[cut:]])}
+    return books
+
+
+books = fetched_books()
 
 # %% tags=["record"]
-record("books", books)
+record("books", fetched_books())
 
 # %% tags=["nbval-ignore-output"]
 if len(books) < 2:
@@ -1206,12 +1256,12 @@ fig, ax = plt.subplots(figsize=(9, 3.8))
 for name, found in real.items():
     (line,) = ax.plot(list(found), list(found.values()), label=f"{name}: Kneser–Ney")
     ax.axhline(packed[name], color=line.get_color(), linestyle="--", marker="", linewidth=1, label=f"{name}: lzma")
-ax.set(xlabel="characters that the model looks at, the next one included (n)", ylabel="bits per character", ylim=(0, None))
+ax.set(xlabel="n (the model sees the n − 1 characters before)", ylabel="bits per character", ylim=(0, None))
 ax.set_xticks(character_orders)
 ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
 figures.show(
     fig,
-    caption="Real English, character by character. Each further character of context helps, and less each time. On the manual, which repeats whole phrases, copying from afar beats six characters; on the books it does not.",
+    caption="Real English, character by character. Each further character of context helps, and less each time. On the manual, which repeats whole phrases, copying from afar beats a window of five characters; on the books it does not.",
     alt="Bits per character against n for the manual, Shakespeare and Moby-Dick: all fall from above four to about two; each compressor's figure is a dashed line.",
 )
 
@@ -1224,7 +1274,7 @@ For comparison, on Shakespeare: nanoGPT's published recipes end at a validation 
 - A language model answers one question: what comes next? By the chain rule that is the probability of any text.
 - Perplexity, cross-entropy and bits per character are one number in three dresses. Only the last can be compared across kinds of token.
 - No model, if its probabilities add up to 1, has fewer bits on average than the entropy of the text.
-- With $n$ the table explodes and the share of the unseen grows. Smoothing takes from what was seen and gives to what was not.
+- With $n$ the table grows into a copy of the text, and still the share of the unseen grows. Smoothing takes from what was seen and gives to what was not.
 - Kneser–Ney takes a fixed discount off each count, and lets the shorter context count *different words in front*, so that the averages come out right.
 - Bengio's model turns words into vectors, so that what is learnt of one holds for its like.
 - Every window has an edge. Beyond it the verb's number is right in half of the cases, by proof.

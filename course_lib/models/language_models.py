@@ -84,7 +84,8 @@ def perplexity(
 
     """
     ### BEGIN SOLUTION
-    real = torch.arange(log_probs.shape[1], device=log_probs.device) < lengths[:, None]  # (batch, n)
+    places = torch.arange(log_probs.shape[1], device=log_probs.device)  # (n,)
+    real = places < lengths[:, None]  # (batch, n)
     # `where` and not `*`: 0 · NaN would be NaN.
     total = torch.where(real, log_probs, 0.0).sum()  # ()
     return torch.exp(-total / lengths.sum())  # ()
@@ -132,9 +133,7 @@ def add_k_prob(word: str, context: Context, table: Table, k: float, n_words: int
     return (followers[word] + k) / total if total > 0 else 0.0
 
 
-def order_probs(
-    word: str, context: Context, tables: Sequence[Table], n_words: int
-) -> list[float]:
+def order_probs(word: str, context: Context, tables: Sequence[Table], n_words: int) -> list[float]:
     """Return P(word | the last m words of the context) by relative frequency, for m = 0, 1, 2 …
 
     The first entry is 1/n_words. Where the last m words were never seen, the entry before is repeated.
@@ -185,7 +184,7 @@ def em_weights(
 
 
 def continuation_counts(table: Table) -> Table:
-    """Count, for each n-gram without its first word, before how many different words it was seen there.
+    """Count, for each n-gram without its first word, how many different words stood in front of it.
 
     Kneser and Ney 1995, "Improved Backing-off for M-gram Language Modeling".
 
@@ -264,7 +263,7 @@ def kneser_ney_prob(
             break  # never seen, so neither was anything longer
         total = followers.total()
         kept = max(followers[word] - discount, 0) / total
-        freed = discount * len(followers) / total  # what the discounts took off, shared out as below
+        freed = discount * len(followers) / total  # what the discounts took off
         prob = kept + freed * prob
     return prob
     ### END SOLUTION

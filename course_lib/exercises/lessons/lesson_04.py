@@ -12,7 +12,7 @@ from torch import Tensor
 
 from course_lib.exercises.probes import lesson_04 as probes
 from course_lib.exercises.probing import gradients
-from course_lib.exercises.spec import Case, Exercise, Mistake
+from course_lib.exercises.spec import DEFAULT_TOLERANCES, Case, Exercise, Mistake, Tolerance
 from course_lib.models import language_models as finished
 from course_lib.models.ngrams import END, START, Context, Table
 
@@ -175,6 +175,8 @@ PERPLEXITY = Exercise(
     finished=(finished.perplexity, finished.bits_per_character),
     defines=("perplexity", "bits_per_character"),
     forbidden=(FINISHED,),
+    # The quotient of two tensors of whole numbers is float32, and T / C · log2(perplexity) is a right answer.
+    tolerances={**DEFAULT_TOLERANCES, torch.float64: Tolerance(1e-8, 1e-6)},
     minutes=12,
     difficulty=2,
     mistakes=(
@@ -272,12 +274,9 @@ PERPLEXITY = Exercise(
 LETTERS = ("the", "king", "queen", "sees", "rules", "dog")
 
 
-def plain_table(table: Table) -> list[tuple[list[str], list[str], list[int]]]:
-    """Return a table as plain values that can cross into another process."""
-    return [
-        (list(context), list(followers), list(followers.values()))
-        for context, followers in table.items()
-    ]
+def plain_table(table: Table) -> dict[str, dict[str, int]]:
+    """Return a table as plain values that can cross into another process and be read in a message."""
+    return {" ".join(context): dict(followers) for context, followers in table.items()}
 
 
 def draw_kneser_ney(seed: int) -> list[Case]:
@@ -308,8 +307,22 @@ def draw_kneser_ney(seed: int) -> list[Case]:
 
     few = ["the king rules", "the queen rules", "the king sees the queen"]
     return [
-        case("pairs of words, the word was seen after its context", 2, ["the"], ["king"], [0.5, 0.5], few),
-        case("pairs of words, the word was not seen after its context", 2, ["the"], ["rules"], [0.5, 0.5], few),
+        case(
+            "pairs of words, the word was seen after its context",
+            2,
+            ["the"],
+            ["king"],
+            [0.5, 0.5],
+            few,
+        ),
+        case(
+            "pairs of words, the word was not seen after its context",
+            2,
+            ["the"],
+            ["rules"],
+            [0.5, 0.5],
+            few,
+        ),
         case("pairs of words, the context was never seen", 2, ["dog"], ["king"], [0.5, 0.5], few),
         case("a word that was never seen", 2, ["the"], ["dog"], [0.5, 0.5], few),
         case("single words, no context", 1, []),
@@ -334,7 +347,7 @@ def oracle_kneser_ney(
 ) -> dict[str, Any]:
     """Apply the definition from the longest context down, and count predecessors as a set."""
     grams = [
-        {(*ctx, word): count for ctx, some, counts in table for word, count in zip(some, counts)}
+        {(*ctx.split(), word): count for ctx, some in table.items() for word, count in some.items()}
         for table in tables
     ]
 
@@ -405,7 +418,6 @@ class _Prob:
     """A kneser_ney_prob that goes wrong in one way, which its subclasses say."""
 
     first = 0
-    no_context_for = ()
 
     def shorter(self, context: Context, m: int) -> Context:
         """Return the last m words."""
@@ -492,6 +504,14 @@ class FreedByTokens(_Prob):
         return discount
 
 
+class FreedOnce(_Prob):
+    """Forget that every different follower gives something up."""
+
+    def freed(self, followers: Mapping[str, int], discount: float, total: int) -> float:
+        """Leave out the number of followers."""
+        return discount / total
+
+
 class FreedWithoutDiscount(_Prob):
     """Forget that each follower gave up the discount, not a whole count."""
 
@@ -530,6 +550,20 @@ class MinusZero(_Prob):
     def shorter(self, context: Context, m: int) -> Context:
         """Fall into the trap."""
         return context[-m:]
+
+
+def minus_zero_gone_on(
+    word: str, context: Context, tables: Sequence[Table], discounts: Sequence[float], n_words: int
+) -> float:
+    """Write context[-m:], find no single words under it, and go on with the next table."""
+    prob = 1 / n_words
+    for m in range(min(len(context) + 1, len(tables))):
+        followers = tables[m].get(context[-m:])
+        if followers is not None:
+            total = sum(followers.values())
+            freed = discounts[m] * len(followers) / total
+            prob = max(followers[word] - discounts[m], 0) / total + freed * prob
+    return prob
 
 
 class StartsFromZero(_Prob):
@@ -624,6 +658,12 @@ KNESER_NEY = Exercise(
             _with(FreedByTokens()),
         ),
         Mistake(
+            "freed once",
+            "You freed D once: each *different* follower has given up D, so the freed share is "
+            "D · len(followers) / total.",
+            _with(FreedOnce()),
+        ),
+        Mistake(
             "freed without the discount",
             "Each follower gives up D, not a whole count: multiply the number of followers by the discount.",
             _with(FreedWithoutDiscount()),
@@ -648,6 +688,12 @@ KNESER_NEY = Exercise(
             "minus zero",
             "`context[-m:]` is the whole context where m is 0: write `context[len(context) - m:]`.",
             _with(MinusZero()),
+        ),
+        Mistake(
+            "minus zero, gone on",
+            "Your single words are never asked: where m is 0, `context[-m:]` is the whole context. Write "
+            "`context[len(context) - m:]`.",
+            _with(minus_zero_gone_on),
         ),
         Mistake(
             "starts from zero",
@@ -919,7 +965,9 @@ WINDOW_LM = Exercise(
             "You added up the window's vectors: then the order of the words is lost. Lay them side by side.",
             (Summed(),),
         ),
-        Mistake("linear", "You left out the tanh: the model is linear in the word vectors.", (Linear(),)),
+        Mistake(
+            "linear", "You left out the tanh: the model is linear in the word vectors.", (Linear(),)
+        ),
         Mistake("relu", "You used a ReLU: Bengio's hidden layer has a tanh.", (Relu(),)),
         Mistake("sigmoid", "You used a sigmoid: Bengio's hidden layer has a tanh.", (Sigmoid(),)),
         Mistake(

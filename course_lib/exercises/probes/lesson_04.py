@@ -26,15 +26,13 @@ def perplexity(
     }
 
 
-# A table as plain values: for each context its words, the words that followed it, and their counts.
-PlainTable = Sequence[tuple[Sequence[str], Sequence[str], Sequence[int]]]
+# A table as plain values: for each context, its words with spaces between, what followed it and how often.
+PlainTable = Mapping[str, Mapping[str, int]]
 
 
 def table_of(plain: PlainTable) -> dict[tuple[str, ...], Counter[str]]:
     """Return a table with tuples for contexts and Counters for what follows them."""
-    return {
-        tuple(context): Counter(dict(zip(words, counts))) for context, words, counts in plain
-    }
+    return {tuple(context.split()): Counter(followers) for context, followers in plain.items()}
 
 
 def kneser_ney_prob(
@@ -67,12 +65,16 @@ def _named(table: Any) -> dict[str, int]:
     """Return a table's counts under names that can be read; counts of 0 are left out."""
     if table is None:
         raise TypeError("continuation_counts returned None: is there a `return` at its end?")
-    if not isinstance(table, Mapping) or not all(isinstance(each, Mapping) for each in table.values()):
+    if not isinstance(table, Mapping) or not all(
+        isinstance(each, Mapping) for each in table.values()
+    ):
         raise TypeError(
             "continuation_counts should return a dictionary that holds a Counter for each context."
         )
     if not all(isinstance(context, tuple) for context in table):
-        raise TypeError("The contexts of a table are tuples of words, also where one has one word or none.")
+        raise TypeError(
+            "The contexts of a table are tuples of words, also where one has one word or none."
+        )
     return {
         f"{' '.join(map(str, context)) or '(no context)'} → {word}": int(count)
         for context, followers in sorted(table.items())
