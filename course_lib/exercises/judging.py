@@ -92,7 +92,11 @@ class Verdict:
 
 
 def judge(
-    exercise: Exercise, cases: list[Case], outcomes: list[Outcome], device: str = "cpu"
+    exercise: Exercise,
+    cases: list[Case],
+    outcomes: list[Outcome],
+    device: str = "cpu",
+    known: "KnownAnswers | None" = None,
 ) -> Verdict:
     """Judge the outcomes of one answer.
 
@@ -101,11 +105,13 @@ def judge(
         cases: what was drawn.
         outcomes: one outcome for each case.
         device: the type of device that the inputs were on.
+        known: what was computed for the same cases when other answers were judged.
 
     Returns:
         The verdict.
 
     """
+    known = KnownAnswers(exercise) if known is None else known
     if len(cases) != len(outcomes) or not cases:
         raise ValueError("one outcome for each case, and at least one case")
     if any(each.error and each.error.kind == "not-attempted" for each in outcomes):
@@ -118,20 +124,19 @@ def judge(
         )
     failing = []
     for case, outcome in zip(cases, outcomes):
-        difference = _difference(exercise, case, outcome, device)
+        difference = _difference(known, case, outcome, device)
         if difference is not None:
             failing.append(CaseResult(case, outcome, difference))
     if not failing:
         return Verdict("passed", f"{_cases(len(cases))} right.", None, [], len(cases))
     failing.sort(key=lambda result: _size(result.case.inputs))
-    known = _KnownMistakes(exercise)
     mistake = known.explain(cases, outcomes)
     smallest = failing[0].difference
     assert smallest is not None
     if mistake is not None:
         return Verdict("failed", mistake.says, mistake, failing, len(cases))
     partly = known.explain_in_part(failing)
-    right = _always_right(exercise, failing)
+    right = _always_right(known, failing)
     return Verdict("failed", smallest.reason, None, failing, len(cases), partly, right)
 
 
@@ -161,8 +166,10 @@ def _size(value: Value) -> int:
     return len(value) if isinstance(value, str) else 1
 
 
-def _difference(exercise: Exercise, case: Case, outcome: Outcome, device: str) -> Difference | None:
-    expected = exercise.oracle(**case.inputs)
+def _difference(
+    known: "KnownAnswers", case: Case, outcome: Outcome, device: str
+) -> Difference | None:
+    expected = known.right(case)
     if outcome.error is not None:
         error = outcome.error
         where = f" in the line `{error.line}`" if error.line else ""
@@ -179,7 +186,7 @@ def _difference(exercise: Exercise, case: Case, outcome: Outcome, device: str) -
     for key, value in expected.items():
         if key not in outcome.values:
             return Difference(key, f"There is no {key}.")
-        wanted = plain(value)
+        wanted = value
         on_device = any(isinstance(each, torch.Tensor) for each in case.inputs.values())
         if on_device and outcome.devices.get(key, device) != device:
             return Difference(
@@ -187,7 +194,7 @@ def _difference(exercise: Exercise, case: Case, outcome: Outcome, device: str) -
                 f"The {key} is on {outcome.devices[key]} and the inputs are on {device}: "
                 "make new tensors with device=….",
             )
-        found = _compare(key, wanted, outcome.values[key], exercise.tolerances)
+        found = _compare(key, wanted, outcome.values[key], known.exercise.tolerances)
         if found is not None:
             return found
     for key, before in case.inputs.items():
@@ -234,8 +241,9 @@ def _compare(
                     "look for 0/0 or inf − inf."
                 )
             tolerance = tolerances.get(expected.dtype, EXACT)
+            absolute = tolerance.absolute * max(1.0, _largest(expected))
             wrong = ~torch.isclose(
-                got, expected, rtol=tolerance.relative, atol=tolerance.absolute, equal_nan=True
+                got, expected, rtol=tolerance.relative, atol=absolute, equal_nan=True
             )
         count = int(wrong.sum())
         if count == 0:
@@ -299,17 +307,39 @@ def _compare(
     )
 
 
-class _KnownMistakes:
-    """What each known mistake answers in each case, computed when it is asked for, once."""
+def _largest(value: torch.Tensor) -> float:
+    """Return the largest finite magnitude: sums of large numbers round as large numbers do."""
+    finite = value.detach().abs()[value.isfinite()]
+    return float(finite.max()) if finite.numel() else 0.0
+
+
+class KnownAnswers:
+    """What the oracle and each known mistake answer in each case, computed when it is asked for, once.
+
+    Args:
+        exercise: the exercise.
+
+    """
 
     def __init__(self, exercise: Exercise) -> None:
         self.exercise = exercise
+        self._right: dict[int, dict[str, Value]] = {}
         self._outcomes: dict[tuple[str, int], Outcome] = {}
+        self._cases: dict[int, Case] = {}  # kept, so that no other case gets the number of one
+
+    def right(self, case: Case) -> dict[str, Value]:
+        """Return the oracle's values, as plain ones."""
+        if id(case) not in self._right:
+            values = self.exercise.oracle(**case.inputs)
+            self._cases[id(case)] = case
+            self._right[id(case)] = {key: plain(value) for key, value in values.items()}
+        return self._right[id(case)]
 
     def answers_so(self, mistake: Mistake, case: Case, outcome: Outcome) -> bool:
         """Tell whether the mistake has this outcome in this case."""
         key = (mistake.name, id(case))
         if key not in self._outcomes:
+            self._cases[id(case)] = case
             self._outcomes[key] = run_probe(self.exercise.probe, mistake.answer, case.inputs)
         return same_outcome(self.exercise, outcome, self._outcomes[key])
 
@@ -335,16 +365,16 @@ class _KnownMistakes:
         return best
 
 
-def _always_right(exercise: Exercise, failing: list[CaseResult]) -> tuple[str, ...]:
+def _always_right(known: KnownAnswers, failing: list[CaseResult]) -> tuple[str, ...]:
     """Return those of the probe's values that are right even in the cases that failed."""
     if any(result.outcome.values is None for result in failing):
         return ()
     right: dict[str, bool] = {}
     for result in failing:
         values = result.outcome.values or {}
-        for key, expected in exercise.oracle(**result.case.inputs).items():
+        for key, expected in known.right(result.case).items():
             found = key in values and (
-                _compare(key, plain(expected), values[key], exercise.tolerances) is None
+                _compare(key, expected, values[key], known.exercise.tolerances) is None
             )
             right[key] = right.get(key, True) and found
     return tuple(key for key, always in right.items() if always)

@@ -16,7 +16,11 @@ from course_lib.runtime import CourseError
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a number may lie from the expected one: ``|got − expected| ≤ absolute + relative·|expected|``."""
+    """How far a number may lie from the expected one: ``|got − expected| ≤ absolute·s + relative·|expected|``.
+
+    s is the largest magnitude in the expected tensor, at least 1: a small number that is a difference of
+    large ones is rounded as they are.
+    """
 
     absolute: float
     relative: float

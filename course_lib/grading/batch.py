@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,15 +98,16 @@ def grade(
     hidden = (settings.out, *settings.hidden, *(path for path in paths if path.is_dir()))
     with _alone(settings.out) as folder:
         library = reduced.build(lesson.number, lesson.exercises, folder)
-        sandbox = SoloRetry(open_sandbox(library, hidden, settings.unsafe))
         drawn = cases.draw(lesson.exercises, secret, settings.draws)
-        marker = Marker(lesson, drawn, sandbox, settings.limits)
         chosen = students_of(submissions, again or ())
-        run = book.begin_run(paths, settings.unsafe)
-        waiting = book.enter(chosen, again=again is not None)
-        started(len(waiting), len(chosen))
-        _work(waiting, marker, settings.workers, book, finished)
-        book.end_run(run)
+        warm_up = "\n".join(lesson.setup)
+        with closing(SoloRetry(open_sandbox(library, hidden, settings.unsafe, warm_up))) as sandbox:
+            marker = Marker(lesson, drawn, sandbox, settings.limits)
+            run = book.begin_run(paths, settings.unsafe)
+            waiting = book.enter(chosen, again=again is not None)
+            started(len(waiting), len(chosen))
+            _work(waiting, marker, settings.workers, book, finished)
+            book.end_run(run)
     return book
 
 

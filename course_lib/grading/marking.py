@@ -2,17 +2,17 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 
 from course_lib.exercises.forbidden import find_forbidden
-from course_lib.exercises.judging import CaseResult, Verdict, judge, kind_of
+from course_lib.exercises.judging import CaseResult, KnownAnswers, Verdict, judge, kind_of
 from course_lib.exercises.probing import Outcome
 from course_lib.exercises.spec import Case, Exercise
-from course_lib.exercises.values import plain
 from course_lib.grading.intake import Submission, parse_notebook
 from course_lib.grading.notebook import Lesson, Plan, patched_modules, plan, python_of
 from course_lib.grading.reduced import answer_modules, modules_of
@@ -33,7 +33,9 @@ Status = Literal["passed", "failed", "not-attempted", "forbidden", "not-graded"]
 MOST_RESTARTS = 12
 _UNJUDGED = "What came back could not be compared: a human will look at it."
 _MAY_BE_SPARED = ("failed", "not-attempted")
-_JUDGING = threading.Lock()  # oracles and probes set torch's one global random state
+# One thread at a time, except while a sandbox works: oracles and probes set torch's one random state, and
+# CPython 3.11 cannot build two syntax trees at once ("AST constructor recursion depth mismatch").
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class GradingTrouble(Exception):
@@ -122,9 +124,14 @@ class Marker:
         self._probes_module = lesson.exercises[0].probe.__module__
         self._modules = modules_of()
         self._answers = answer_modules(lesson.exercises)
+        self._known = {each.name: KnownAnswers(each) for each in lesson.exercises}
 
     def mark(self, submission: Submission) -> Marked:
         """Return the submission's marks; a file that cannot be taken in gets none, and says why."""
+        with _ONE_AT_A_TIME:
+            return self._mark(submission)
+
+    def _mark(self, submission: Submission) -> Marked:
         begun = time.monotonic()
         try:
             if submission.problem:
@@ -176,7 +183,8 @@ class Marker:
                 ),
                 supply,
             )
-            response = self._sandbox.run(request, self._limits)
+            with _others_go_on():
+                response = self._sandbox.run(request, self._limits)
             findings.cells.update(response.cells)
             findings.outcomes.update(response.outcomes)
             findings.missing.update(response.missing)
@@ -232,9 +240,9 @@ class Marker:
         if name not in findings.outcomes:
             return lost("failed", "Your code ended the process before the exercise was finished.")
         try:
-            with _JUDGING:
-                verdict = judge(exercise, list(self._cases[name]), findings.outcomes[name])
-                return _mark_of(exercise, verdict, [each.source for each in definitions])
+            known = self._known[name]
+            verdict = judge(exercise, list(self._cases[name]), findings.outcomes[name], known=known)
+            return _mark_of(exercise, verdict, known, [each.source for each in definitions])
         except (
             Exception
         ) as error:  # a value so odd that the comparison fails, or a fault in an oracle
@@ -325,6 +333,16 @@ class Marker:
         ]
 
 
+@contextmanager
+def _others_go_on() -> Iterator[None]:
+    """Let other threads mark while this one waits for a sandbox."""
+    _ONE_AT_A_TIME.release()
+    try:
+        yield
+    finally:
+        _ONE_AT_A_TIME.acquire()
+
+
 def _all_needs(exercise: Exercise, by_name: Mapping[str, Exercise]) -> list[str]:
     found: list[str] = []
     queue = list(exercise.needs)
@@ -349,14 +367,16 @@ def _stop_sentence(stop: Stop, limits: Limits) -> str:
     }[stop.why]
 
 
-def _mark_of(exercise: Exercise, verdict: Verdict, sources: Sequence[str]) -> Mark:
+def _mark_of(
+    exercise: Exercise, verdict: Verdict, known: KnownAnswers, sources: Sequence[str]
+) -> Mark:
     """Turn a verdict into a mark whose reason gives away neither the hidden input nor what was expected."""
     if verdict.status == "passed":
         return Mark(exercise.name, float(exercise.points), exercise.points, "passed", "All right.")
     if verdict.status == "not-attempted":
         return Mark(exercise.name, 0.0, exercise.points, "not-attempted", "Not attempted.")
     simplest = verdict.failing[0]
-    why = verdict.mistake.says if verdict.mistake else _redacted(exercise, simplest, sources)
+    why = verdict.mistake.says if verdict.mistake else _redacted(known, simplest, sources)
     if verdict.partly:
         why += f" On other inputs it looks like this mistake: {verdict.partly.says}"
     if verdict.right:
@@ -374,7 +394,7 @@ def _mark_of(exercise: Exercise, verdict: Verdict, sources: Sequence[str]) -> Ma
     )
 
 
-def _redacted(exercise: Exercise, result: CaseResult, sources: Sequence[str]) -> str:
+def _redacted(known: KnownAnswers, result: CaseResult, sources: Sequence[str]) -> str:
     """Say what kind of difference it is, without numbers, and without the words of the student's code.
 
     An exception's message is the student's to choose, so it could carry the hidden input out; its type
@@ -388,7 +408,7 @@ def _redacted(exercise: Exercise, result: CaseResult, sources: Sequence[str]) ->
     assert result.difference is not None
     assert result.outcome.values is not None
     key = result.difference.key
-    expected = plain(exercise.oracle(**result.case.inputs).get(key))
+    expected = known.right(result.case).get(key)
     got = result.outcome.values.get(key)
     if expected is None and key in result.case.inputs:
         return f"Your code changed its input `{key}` in place."

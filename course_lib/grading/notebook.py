@@ -4,6 +4,7 @@ import ast
 import symtable
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from course_lib.exercises.spec import Exercise, exercises_of
@@ -26,6 +27,12 @@ class Lesson:
     def points(self) -> int:
         """The points of all exercises."""
         return sum(exercise.points for exercise in self.exercises)
+
+    @property
+    def setup(self) -> list[str]:
+        """The sources of the published notebook's setup cells."""
+        cells = (each for each in self.published if each.type == "code")
+        return [python_of(each.source) for each in cells if "setup" in each.tags]
 
 
 def load_lesson(number: int, root: Path, published: Path | None = None) -> Lesson:
@@ -149,6 +156,7 @@ def plan(lesson: Lesson, cells: Sequence[NotebookCell]) -> Plan:
     return Plan(runs, definitions, elsewhere, added)
 
 
+@lru_cache(maxsize=4096)  # most cells of a class are the lesson's own
 def python_of(source: str) -> str:
     """Return a cell's source as plain Python, its magics and shell lines rewritten as calls."""
     from IPython.core.inputtransformer2 import TransformerManager

@@ -41,16 +41,17 @@ Marking = Callable[..., Marked]
 
 
 @pytest.fixture(scope="session")
-def mark(lesson: Lesson, library: Path, needs_sandbox: None) -> Marking:
+def mark(lesson: Lesson, library: Path, needs_sandbox: None) -> Iterator[Marking]:
     """Return a function that marks the cells of a notebook, in the real sandbox."""
     drawn = cases.draw(EXERCISES, b"a secret of the tests", draws=2)
     root = Path(__file__).resolve().parents[2]
-    sandbox = SoloRetry(open_sandbox(library, [root]))
+    sandbox = SoloRetry(open_sandbox(library, [root], warm_up="\n".join(lesson.setup)))
 
     def run(cells: list[dict[str, Any]], **limits: Any) -> Marked:
         return Marker(lesson, drawn, sandbox, Limits(**limits)).mark(submission(cells))
 
-    return run
+    yield run
+    sandbox.close()
 
 
 @pytest.fixture

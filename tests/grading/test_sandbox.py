@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,11 @@ from submissions import EXERCISES
 
 from course_lib.grading import reduced
 from course_lib.grading.sandbox import Limits, bubblewrap, open_sandbox
+from course_lib.grading.sandbox.bubblewrap import Bubblewrap
 from course_lib.grading.sandbox.protocol import Cell, Request
 from course_lib.grading.sandbox.unconfined import Unconfined
+from course_lib.grading.sandbox.warm import WarmSandbox
+from course_lib.grading.sandbox.watch import descendants
 from course_lib.runtime import CourseError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,10 +35,18 @@ def outside(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", params=["warm", "cold"])
+def sandbox(request, library, needs_sandbox, outside):
+    """Return the fast sandbox, which copies a warmed process, and then the one that begins anew."""
+    around = Bubblewrap(library, [ROOT, outside])
+    made = WarmSandbox(around) if request.param == "warm" else around
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def run(library, needs_sandbox, outside):
+def run(sandbox):
     """Return a function that runs code inside and gives what it printed."""
-    sandbox = open_sandbox(library, [ROOT, outside])
 
     def look(source, **limits):
         response = sandbox.run(Request("", (Cell(1, source),), ()), Limits(**limits))
@@ -143,19 +157,20 @@ def test_the_disk_cannot_be_filled(run):
     assert output.strip() == "stopped"
 
 
-def test_no_rights_no_other_processes_no_new_namespaces(run):
+def test_no_rights_no_other_processes_no_new_namespaces(run, sandbox):
     output = run(
-        "import os, re, ctypes\n"
-        "status = open('/proc/self/status').read()\n"
-        "print(os.getuid(), re.search('CapEff:\\\\s*(\\\\w+)', status)[1],"
-        " re.search('NoNewPrivs:\\\\s*(\\\\w+)', status)[1])\n"
+        "import os, ctypes, struct\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "rights = ctypes.create_string_buffer(24)\n"
+        "libc.capget(struct.pack('=Ii', 0x20080522, 0), rights)\n"
+        "print(os.getuid(), any(rights.raw), libc.prctl(39, 0, 0, 0, 0))\n"
         "print(len([p for p in os.listdir('/proc') if p.isdecimal()]))\n"
-        "libc = ctypes.CDLL(None, use_errno=True)\nprint(libc.unshare(0x10000000))"
+        "print(libc.unshare(0x10000000))"
     )
     ids, processes, unshared = output.splitlines()[:3]
-    assert ids == "1000 0000000000000000 1"
+    assert ids == "1000 False 1"
     assert int(processes) <= 3
-    if "--disable-userns" in bubblewrap._walls():
+    if isinstance(sandbox, WarmSandbox) or "--disable-userns" in bubblewrap._walls():
         assert unshared == "-1"
 
 
@@ -250,6 +265,126 @@ def test_the_real_package_is_covered_up_where_it_is_installed_as_a_copy(
     monkeypatch.setattr(bubblewrap, "_program", lambda: "bwrap")
     argv = bubblewrap.Bubblewrap(library, [site / "secret"]).command(5, Limits()).argv
     assert argv[argv.index("/course/site-packages-0/course_lib") - 1] == "--tmpfs"
+
+
+# --- the copies of a warmed process --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def warm(library, needs_sandbox, outside):
+    sandbox = WarmSandbox(Bubblewrap(library, [ROOT, outside]))
+    yield sandbox
+    sandbox.close()
+
+
+def look(sandbox, source, **limits):
+    return sandbox.run(Request("", (Cell(1, source),), ()), Limits(**limits))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "mount(b'tmpfs', b'/tmp', b'tmpfs', 0, None)",
+        "umount2(b'/tmp', 2)",
+        "chroot(b'/tmp')",
+        "setns(0, 0)",
+        "unshare(0x20000000)",
+        "ptrace(0, 0, 0, 0)",
+        "process_vm_readv(1, None, 0, None, 0, 0)",
+        "syscall(56 if os.uname().machine == 'x86_64' else 220, 0x10000000 | 17, 0, 0, 0, 0)",
+        "syscall(425, 8, ctypes.create_string_buffer(120))",
+    ],
+)
+def test_system_calls_that_no_notebook_needs_are_refused(warm, call):
+    source = (
+        "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        f"result = libc.{call}\nif result == 0: os._exit(3)\nprint(result, ctypes.get_errno())"
+    )
+    assert look(warm, source).output.strip() == "-1 1"
+
+
+def test_threads_processes_and_pipes_still_work(warm):
+    source = (
+        "import subprocess, threading, multiprocessing\n"
+        "thread = threading.Thread(target=print, args=('thread',)); thread.start(); thread.join()\n"
+        "print(subprocess.run(['/usr/bin/env', 'echo', 'process'], capture_output=True, text=True).stdout)\n"
+        "import torch\nprint(torch.utils.data.DataLoader(range(3), num_workers=0).__len__())"
+    )
+    response = look(warm, source)
+    assert response.output.split() == ["thread", "process", "3"], response
+
+
+def test_a_run_changes_nothing_that_a_later_one_meets(warm):
+    spoil = (
+        "import torch, builtins, sys, os, json\n"
+        "torch.softmax = None\nbuiltins.print_was = print\nsys.modules['math'] = None\n"
+        "json.dumps = lambda *a, **k: 'no'\nsys.path.insert(0, '/tmp')\n"
+        "os.environ['LEFT'] = '1'\ntorch.manual_seed(5)\nsys.setrecursionlimit(50_000)\n"
+        "for number in range(3, 200):\n    try: os.close(number)\n    except OSError: pass"
+    )
+    look(warm, spoil)
+    source = (
+        "import torch, builtins, sys, os, json, math\n"
+        "print(torch.softmax is None, hasattr(builtins, 'print_was'), json.dumps(1), '/tmp' in sys.path,"
+        " 'LEFT' in os.environ, torch.initial_seed() == 5, sys.getrecursionlimit() > 49_000)"
+    )
+    expected = ["False", "False", "1", "False", "False", "False", "False"]
+    assert look(warm, source).output.split() == expected
+
+
+def test_two_runs_at_the_same_time_do_not_meet(warm):
+    """One leaves marks in every place that processes share, the other looks for them."""
+    leave = (
+        "import socket, time, os\nfrom multiprocessing import shared_memory\n"
+        "abstract = socket.socket(socket.AF_UNIX); abstract.bind('\\0mark'); abstract.listen()\n"
+        "near = socket.socket(); near.bind(('0.0.0.0', 45678)); near.listen()\n"
+        "memory = shared_memory.SharedMemory('mark', create=True, size=8)\n"
+        "open('/tmp/mark', 'w').write('x'); open('/dev/shm/other', 'w').write('x')\n"
+        "time.sleep(6)"
+    )
+    find = (
+        "import socket, os, time\nfrom multiprocessing import shared_memory\ntime.sleep(2)\n"
+        "def meets(step):\n    try: step(); return True\n    except OSError: return False\n"
+        "print(meets(lambda: socket.socket(socket.AF_UNIX).connect('\\0mark')),"
+        " meets(lambda: socket.create_connection(('127.0.0.1', 45678), 1)),"
+        " meets(lambda: shared_memory.SharedMemory('mark')), os.path.exists('/tmp/mark'),"
+        " os.path.exists('/dev/shm/other'), [n for n in range(2, 500) if meets(lambda: os.kill(n, 0))])"
+    )
+    with ThreadPoolExecutor() as pool:
+        left, found = pool.submit(look, warm, leave), pool.submit(look, warm, find)
+    assert left.result().stop is None, left.result()
+    *met, others = found.result().output.strip().split(maxsplit=5)
+    assert met == ["False"] * 5
+    assert others in ("[]", "[2]")  # its own worker is number 2
+
+
+def test_where_the_warmed_process_was_killed_the_run_is_made_again(warm):
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(look, warm, "import time; time.sleep(3); print('done')")
+        time.sleep(1)
+        os.kill(warm._zygote._process.pid, signal.SIGKILL)
+    assert running.result().stop is None
+    assert running.result().output.strip() == "done"
+
+
+def test_closing_leaves_no_process(library, needs_sandbox):
+    sandbox = WarmSandbox(Bubblewrap(library, [ROOT]))
+    pids = descendants(sandbox._zygote._process.pid)
+    sandbox.close()
+    assert len(pids) > 1
+    deadline = time.monotonic() + 20  # the system's first process buries what was orphaned
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []
+
+
+def test_where_no_copy_can_be_made_each_run_gets_a_new_process(library, needs_sandbox, monkeypatch):
+    monkeypatch.setattr(bubblewrap, "_walls", lambda last=True, real=bubblewrap._walls: real(True))
+    sandbox = open_sandbox(library, [ROOT])
+    assert isinstance(
+        sandbox, Bubblewrap if "--disable-userns" in bubblewrap._walls() else WarmSandbox
+    )
+    assert look(sandbox, "print('runs')").output.strip() == "runs"
 
 
 # --- no sandbox to be had ----------------------------------------------------------------------

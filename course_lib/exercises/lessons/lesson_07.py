@@ -64,7 +64,7 @@ def draw_attention(seed: int) -> list[Case]:
         case("a mask", (2,), 3, 4, 5, 6, mask=some(2, 3, 4)),
         case("a mask for a whole batch", (3,), 2, 5, 4, 4, torch.float64, some(2, 5)),
         case("a fully masked row", (2,), 3, 4, 4, 3, torch.float64, one_row_hidden),
-        case("large scores", (2,), 3, 4, 16, 2, scale=300.0),
+        case("large scores", (2,), 3, 4, 16, 2, torch.float64, scale=3000.0),
         strided,
     ]
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from course_lib.grading.sandbox.process import (
-    RUNNER,
+    INSIDE,
     Command,
     environment,
     run_process,
     runner_argv,
+    script_argv,
     site_folders,
 )
 from course_lib.grading.sandbox.protocol import Limits, Request, Response
@@ -41,12 +42,32 @@ class Bubblewrap:
         """Run the request in a sandbox of its own."""
         return run_process(request, limits, lambda fd: self.command(fd, limits))
 
+    def close(self) -> None:
+        """Do nothing: every run has ended when it returns."""
+
     def command(self, fd: int, limits: Limits) -> Command:
         """Return the command line for a runner that writes its frames to ``fd``."""
-        site = site_folders()
-        inside = [f"{_INSIDE}/site-packages-{number}" for number in range(len(site))]
-        runner = runner_argv(f"{_INSIDE}/runner.py", fd, [f"{_INSIDE}/library", *inside], limits)
-        argv = [_program(), *_walls()]
+        runner = runner_argv(f"{_INSIDE}/scripts/runner.py", fd, self.path(), limits)
+        return Command(
+            [*self._around(limits.file_bytes, last=True), *runner], environment("/tmp"), "/"
+        )
+
+    def zygote_command(self, control: int, warm_up: str, limits: Limits) -> Command:
+        """Return the command line for a zygote that is told by ``control`` whom to serve."""
+        settings = {"control": control, "path": self.path(), "warm_up": warm_up}
+        zygote = script_argv(f"{_INSIDE}/scripts/zygote.py", settings)
+        return Command(
+            [*self._around(limits.file_bytes, last=False), *zygote], environment("/tmp"), "/"
+        )
+
+    def path(self) -> list[str]:
+        """Return what goes on sys.path inside."""
+        sites = range(len(site_folders()))
+        return [f"{_INSIDE}/library", *(f"{_INSIDE}/site-packages-{number}" for number in sites)]
+
+    def _around(self, file_bytes: int, last: bool) -> list[str]:
+        """Return bubblewrap's own part of a command line; behind a ``last`` wall no other can be built."""
+        argv = [_program(), *_walls(last)]
         bound = []
         for path in _SYSTEM:
             if os.path.islink(path):
@@ -58,18 +79,17 @@ class Bubblewrap:
         if prefix != "/usr":
             argv += ["--ro-bind", prefix, prefix]
             bound.append((Path(prefix), prefix))
-        for folder, name in zip(site, inside):
+        for folder, name in zip(site_folders(), self.path()[1:]):
             argv += ["--ro-bind", str(folder), name]
             bound.append((folder, name))
         for path in self._covered(bound):
             argv += ["--tmpfs", path, "--remount-ro", path]
         argv += ["--ro-bind", str(self._library), f"{_INSIDE}/library"]
-        argv += ["--ro-bind", str(RUNNER), f"{_INSIDE}/runner.py"]
+        argv += ["--ro-bind", str(INSIDE), f"{_INSIDE}/scripts"]
         argv += ["--proc", "/proc", "--dev", "/dev"]
         for path in ("/tmp", "/dev/shm"):
-            argv += [*_size(limits.file_bytes), "--tmpfs", path]
-        argv += ["--remount-ro", "/", "--chdir", "/tmp", "--"]
-        return Command([*argv, *runner], environment("/tmp"), "/")
+            argv += [*_size(file_bytes), "--tmpfs", path]
+        return [*argv, "--remount-ro", "/", "--chdir", "/tmp", "--"]
 
     def _covered(self, bound: list[tuple[Path, str]]) -> list[str]:
         """Return where, inside, something lies that must be covered up."""
@@ -134,11 +154,11 @@ def _options() -> str:
     ).stdout
 
 
-def _walls() -> list[str]:
+def _walls(last: bool = True) -> list[str]:
     # --unshare-user by name: as root --unshare-all would go on without it and keep root's rights.
     walls = ["--unshare-all", "--unshare-user", "--uid", _USER, "--gid", _USER, "--cap-drop", "ALL"]
     walls += ["--die-with-parent", "--new-session", "--hostname", "sandbox"]
-    return walls + (["--disable-userns"] if "--disable-userns" in _options() else [])
+    return walls + (["--disable-userns"] if last and "--disable-userns" in _options() else [])
 
 
 def _size(count: int) -> list[str]:

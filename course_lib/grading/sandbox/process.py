@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from course_lib.exercises.probing import Outcome
 from course_lib.exercises.values import Limits as ValueLimits
@@ -29,7 +29,7 @@ from course_lib.grading.sandbox.protocol import (
 )
 from course_lib.grading.sandbox.watch import descendants, usage
 
-RUNNER = Path(__file__).with_name("runner.py")
+INSIDE = Path(__file__).with_name("inside")  # the scripts that run beside a student's code
 _LENGTH = struct.Struct("<Q")
 _FRAME_LIMITS = ValueLimits()
 _TICK = 0.1
@@ -72,94 +72,161 @@ def environment(home: str) -> dict[str, str]:
     }
 
 
+def resource_limits(limits: Limits) -> dict[str, int]:
+    """Return the limits that the kernel itself keeps for each process, by their names."""
+    return {
+        "RLIMIT_CPU": int(limits.total_cpu_seconds) + 1,
+        "RLIMIT_AS": limits.memory_bytes,
+        "RLIMIT_NPROC": limits.processes,
+        "RLIMIT_FSIZE": limits.file_bytes,
+        "RLIMIT_NOFILE": 256,
+        "RLIMIT_CORE": 0,
+    }
+
+
+def script_argv(script: str, settings: dict[str, Any]) -> list[str]:
+    """Return the command of one of the scripts inside."""
+    python = os.path.realpath(sys.executable)
+    given = {**settings, "request_limits": asdict(REQUEST_LIMITS)}
+    return [python, "-I", "-S", "-B", "-u", script, json.dumps(given)]
+
+
 def runner_argv(runner: str, fd: int, path: list[str], limits: Limits) -> list[str]:
     """Return the command of the runner itself; ``path`` is what it appends to sys.path."""
-    settings = {
-        "fd": fd,
-        "path": path,
-        "request_limits": asdict(REQUEST_LIMITS),
-        "limits": {
-            "RLIMIT_CPU": int(limits.total_cpu_seconds) + 1,
-            "RLIMIT_AS": limits.memory_bytes,
-            "RLIMIT_NPROC": limits.processes,
-            "RLIMIT_FSIZE": limits.file_bytes,
-            "RLIMIT_NOFILE": 256,
-            "RLIMIT_CORE": 0,
-        },
-    }
-    python = os.path.realpath(sys.executable)
-    return [python, "-I", "-S", "-B", "-u", runner, json.dumps(settings)]
+    return script_argv(runner, {"fd": fd, "path": path, "limits": resource_limits(limits)})
+
+
+class Running(Protocol):
+    """A run under way, however it was started."""
+
+    pid: int
+
+    def gone(self) -> bool:
+        """Tell whether its first process has ended."""
+        ...
+
+    def end(self) -> None:
+        """Kill whatever is left of it, and wait until nothing is."""
+        ...
+
+
+@dataclass
+class Pipes:
+    """The trusted side's ends: requests go in, replies and printed text come out; −1 where closed."""
+
+    request: int
+    replies: int
+    printed: int
+
+    def request_sent(self) -> None:
+        """Close the request's end, so that the run sees that it is whole."""
+        os.close(self.request)
+        self.request = -1
+
+    def close(self) -> None:
+        """Close what is open."""
+        for each in (self.request, self.replies, self.printed):
+            if each >= 0:
+                os.close(each)
+
+
+@dataclass
+class TheirPipes:
+    """The other ends, which the run gets."""
+
+    request: int
+    replies: int
+    printed: int
+
+
+def run_pipes(request: Request, limits: Limits, start: Callable[[TheirPipes], Running]) -> Response:
+    """Start a run, feed it its request, and return what came back.
+
+    Args:
+        request: what to run.
+        limits: what it may use.
+        start: starts a run on its ends of the pipes.
+
+    Returns:
+        The response; ``stop`` tells where a run that did not reach its end was, and why it ended.
+
+    """
+    request_out, request_in = os.pipe()
+    replies_out, replies_in = os.pipe()
+    printed_out, printed_in = os.pipe()
+    ours = Pipes(request_in, replies_out, printed_out)
+    theirs = TheirPipes(request_out, replies_in, printed_in)
+    try:
+        try:
+            running = start(theirs)
+        finally:
+            for each in (request_out, replies_in, printed_in):
+                os.close(each)
+        try:
+            return _converse(running, request, limits, ours)
+        finally:
+            running.end()
+    finally:
+        ours.close()
 
 
 def run_process(request: Request, limits: Limits, command: Callable[[int], Command]) -> Response:
-    """Run one request in a new process and return what came back.
+    """Run one request in a new process.
 
     Args:
         request: what to run.
         limits: what it may use.
         command: gives the command for the descriptor that the runner shall write its frames to.
 
-    Returns:
-        The response; ``stop`` tells where a run that did not reach its end was, and why it ended.
-
     """
-    replies, replies_in = os.pipe()
-    output, output_in = os.pipe()
-    try:
-        start = command(replies_in)
-        process = subprocess.Popen(
-            start.argv,
-            stdin=subprocess.PIPE,
-            stdout=output_in,
-            stderr=output_in,
-            pass_fds=(replies_in,),
-            env=start.environment,
-            cwd=start.folder,
-            start_new_session=True,
+
+    def start(theirs: TheirPipes) -> Running:
+        wanted = command(theirs.replies)
+        return _NewProcess(
+            subprocess.Popen(
+                wanted.argv,
+                stdin=theirs.request,
+                stdout=theirs.printed,
+                stderr=theirs.printed,
+                pass_fds=(theirs.replies,),
+                env=wanted.environment,
+                cwd=wanted.folder,
+                start_new_session=True,
+            )
         )
-    except BaseException:
-        os.close(replies)
-        os.close(output)
-        raise
-    finally:
-        os.close(replies_in)
-        os.close(output_in)
-    assert process.stdin is not None
-    try:
-        return _converse(process, request, limits, process.stdin.fileno(), replies, output)
-    finally:
-        _end(process)
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        os.close(replies)
-        os.close(output)
+
+    return run_pipes(request, limits, start)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process and everything below it, and wait for it."""
-    below = descendants(process.pid) if sys.platform == "linux" and process.poll() is None else []
-    for pid in below:
+class _NewProcess:
+    """A run that is a process of its own. It satisfies `Running`."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.pid = process.pid
+        self._process = process
+
+    def gone(self) -> bool:
+        return self._process.poll() is not None
+
+    def end(self) -> None:
+        alive = self._process.poll() is None
+        below = descendants(self.pid) if sys.platform == "linux" and alive else []
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    process.wait()
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
 
 
-def _converse(
-    process: subprocess.Popen[bytes],
-    request: Request,
-    limits: Limits,
-    request_fd: int,
-    reply_fd: int,
-    output_fd: int,
-) -> Response:
+def _converse(running: Running, request: Request, limits: Limits, pipes: Pipes) -> Response:
     """Feed the request, read frames and output, and watch, until the run ends or is stopped."""
     reader = _Reader(request, limits)
     printed = bytearray()
     to_send = memoryview(request.packed())
     begun = time.monotonic()
+    request_fd, reply_fd, output_fd = pipes.request, pipes.replies, pipes.printed
     for fd in (request_fd, reply_fd, output_fd):
         os.set_blocking(fd, False)
     with selectors.DefaultSelector() as selector:
@@ -169,9 +236,7 @@ def _converse(
         next_watch = begun + _TICK
         unit = _Unit(reader.unit, begun, 0.0)
         while not reader.done:
-            gone = (
-                process.poll() is not None
-            )  # asked before reading: what it wrote last is still read
+            gone = running.gone()  # asked before reading: what it wrote last is still read
             ready = selector.select(timeout=_TICK)
             gone = gone and not any(key.fd == reply_fd for key, _ in ready)
             for key, _ in ready:
@@ -182,9 +247,7 @@ def _converse(
                         to_send = to_send[:0]
                     if not to_send:
                         selector.unregister(request_fd)
-                        assert process.stdin is not None
-                        with contextlib.suppress(BrokenPipeError):
-                            process.stdin.close()
+                        pipes.request_sent()
                 elif key.fd == output_fd:
                     data = os.read(output_fd, _CHUNK)
                     printed += data[: limits.kept_output_bytes - len(printed)]
@@ -201,7 +264,7 @@ def _converse(
                 reader.ended()
             if not reader.done and now >= next_watch:
                 next_watch = now + _TICK
-                reader.stopped(_excess(process.pid, limits, unit, reader.unit, now, begun))
+                reader.stopped(_excess(running.pid, limits, unit, reader.unit, now, begun))
     with contextlib.suppress(BlockingIOError):
         while len(printed) < limits.kept_output_bytes and (data := os.read(output_fd, _CHUNK)):
             printed += data[: limits.kept_output_bytes - len(printed)]

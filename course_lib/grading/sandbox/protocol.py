@@ -160,3 +160,7 @@ class Sandbox(Protocol):
     def run(self, request: Request, limits: Limits) -> Response:
         """Run the request and return what came back; never raise for what the student's code does."""
         ...
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        ...

@@ -9,7 +9,6 @@ the trusted side checks the form of every frame and judges every value itself.
 import ast
 import json
 import os
-import resource
 import struct
 import sys
 import types
@@ -23,22 +22,33 @@ _MOST_TEXT = 300
 def main() -> None:
     """Read one request from the standard input, work through it, and leave without any exit handler."""
     settings = json.loads(sys.argv[1])
-    _limit(settings["limits"])
-    sys.path[:] = [each for each in sys.path if "site-packages" not in each] + settings["path"]
-    sys.dont_write_bytecode = True
+    prepare(settings["path"])
+    import walls
+
+    walls.limit(settings["limits"])
     request = sys.stdin.buffer.read()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    work(request, settings["request_limits"], settings["fd"], new_shell())
 
+
+def prepare(path: list[str]) -> None:
+    """Look for modules in ``path``, and for those of the grader's own beside this file."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [each for each in sys.path if "site-packages" not in each] + path + [here]
+    sys.dont_write_bytecode = True
+
+
+def work(request: bytes, request_limits: dict[str, int], reply_fd: int, shell: Any) -> None:
+    """Work through a request, send back what came, and leave without any exit handler."""
     import torch
 
     torch.set_num_threads(1)
     from course_lib.exercises.probing import Failure, Outcome, run_probe
     from course_lib.exercises.values import Limits, pack, unpack
 
-    wanted = unpack(request, Limits(**settings["request_limits"]))
-    send = _sender(settings["fd"], pack)
+    wanted = unpack(request, Limits(**request_limits))
+    send = _sender(reply_fd, pack)
     probes = _probes(wanted["probes_module"], wanted["exercises"])
-    shell = _shell()
     send({"kind": "ready"})
     for cell in wanted["cells"]:
         send({"kind": "begin", "unit": f"cell {cell['index']}"})
@@ -68,19 +78,6 @@ def main() -> None:
     os._exit(0)
 
 
-def _limit(limits: dict[str, int]) -> None:
-    for name, most in limits.items():
-        which = getattr(resource, name, None)
-        if which is None:
-            continue
-        _, hard = resource.getrlimit(which)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        try:
-            resource.setrlimit(which, (most, most))
-        except (ValueError, OSError):  # macOS refuses some; the trusted side watches as well
-            continue
-
-
 def _sender(fd: int, pack: Callable[[Any], bytes]) -> Callable[[dict[str, Any]], None]:
     write = os.write
 
@@ -100,7 +97,8 @@ def _probes(module: str, exercises: list[dict[str, Any]]) -> dict[str, Callable[
     return {each["name"]: getattr(found, each["probe"]) for each in exercises}
 
 
-def _shell() -> Any:
+def new_shell() -> Any:
+    """Return an interactive shell as notebooks have it, without history."""
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
@@ -160,6 +158,18 @@ def _described(error: BaseException) -> dict[str, Any]:
         "message": str(error)[:_MOST_TEXT],
         "lineno": lineno if isinstance(lineno, int) else None,
     }
+
+
+def run_quietly(source: str) -> None:
+    """Run statements one by one in a namespace of their own; what fails or prints does not matter."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    with open(os.devnull, "w") as nowhere:
+        sys.stdout = sys.stderr = nowhere
+        for statement in ast.parse(source).body:
+            try:
+                exec(compile(ast.Module([statement], []), "<warm-up>", "exec"), namespace)
+            except BaseException:
+                continue
 
 
 def _supply(shell: Any, part: dict[str, Any]) -> None:
