@@ -151,6 +151,18 @@ SPLIT_HEADS = Exercise(
             (split_interleaved, merge_heads),
         ),
         Mistake(
+            "both by a reshape alone",
+            "Both of yours only reshape, and undo each other, but a head gets whole positions instead of a "
+            "piece of each. Cut the last axis first, then swap two axes; and back.",
+            (split_by_view, merge_by_view),
+        ),
+        Mistake(
+            "both like cards",
+            "Both of yours deal the numbers out like cards, and undo each other: head 0 must get the "
+            "*first* d_head numbers of each vector, so the axis of heads stands before that of d_head.",
+            (split_interleaved, merge_interleaved),
+        ),
+        Mistake(
             "heads not moved",
             "Your split_heads gives (…, n, h, d_head): swap positions and heads, so that each head has a "
             "sequence of its own.",
@@ -353,6 +365,7 @@ def oracle_multi_head_attention(
     else:
         found |= {"keys given to the cache": new_k, "values given to the cache": new_v}
     expected: dict[str, Any] = {name: each.detach().to(dtype) for name, each in found.items()}
+    expected["number of calls of self.attend"] = 1
     if cached is not None:
         expected["number of calls of cache.update"] = 1
     return expected
@@ -365,6 +378,10 @@ class _Variant(finished.MultiHeadAttention):
         """Return what queries, keys and values are made of."""
         source = x if context is None else context
         return x, source, source
+
+    def cut(self, each: Tensor) -> Tensor:
+        """Cut keys or values into heads."""
+        return split_heads(each, self.n_kv_heads)
 
     def remember(self, cache: Any, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Exchange new keys and values for all of them."""
@@ -382,7 +399,7 @@ class _Variant(finished.MultiHeadAttention):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Attend."""
-        return attention(q, k, v, mask)
+        return self.attend(q, k, v, mask)
 
     def finish(self, said: Tensor) -> Tensor:
         """Join the heads."""
@@ -398,8 +415,7 @@ class _Variant(finished.MultiHeadAttention):
         """Attend with every head."""
         asking, found, saying = self.sources(x, context)
         q = split_heads(self.to_q(asking), self.n_heads)
-        k = split_heads(self.to_k(found), self.n_kv_heads)
-        v = split_heads(self.to_v(saying), self.n_kv_heads)
+        k, v = self.cut(self.to_k(found)), self.cut(self.to_v(saying))
         k, v = self.remember(cache, k, v)
         mask = None if mask is None else self.per_head(mask)
         said, weights = self.attended(q, self.share(k), self.share(v), mask)
@@ -422,6 +438,14 @@ class MaskMeetsHeads(_Variant):
         return mask
 
 
+class MaskSecondAxis(_Variant):
+    """Put the axis for heads second, counted from the left."""
+
+    def per_head(self, mask: Tensor) -> Tensor:
+        """Take for granted that the mask has a batch axis."""
+        return mask[:, None]
+
+
 class MaskIgnored(_Variant):
     """Never look at the mask."""
 
@@ -429,7 +453,7 @@ class MaskIgnored(_Variant):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Let everyone attend to everyone."""
-        return attention(q, k, v)
+        return self.attend(q, k, v, None)
 
 
 class MaskInverted(_Variant):
@@ -472,7 +496,7 @@ class OneWideHead(_Variant):
     ) -> tuple[Tensor, Tensor]:
         """Use one set of weights for all heads."""
         q, k = merge_heads(q)[:, None], merge_heads(k)[:, None]
-        _, weights = attention(q, k, k, mask)
+        _, weights = self.attend(q, k, k, mask)
         return weights @ v, weights.expand(-1, v.shape[1], -1, -1)
 
 
@@ -483,7 +507,27 @@ class ScaledByWholeWidth(_Variant):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Shrink the queries by √h."""
-        return attention(q / math.sqrt(self.n_heads), k, v, mask)
+        return self.attend(q / math.sqrt(self.n_heads), k, v, mask)
+
+
+class ScaledTwice(_Variant):
+    """Divide the scores by √d_head before `attention` does."""
+
+    def attended(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Shrink the queries by √d_head."""
+        return self.attend(q / math.sqrt(self.d_head), k, v, mask)
+
+
+class AttendNotAsked(_Variant):
+    """Call `attention` itself, whatever was plugged in."""
+
+    def attended(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Forget self.attend."""
+        return attention(q, k, v, mask)
 
 
 class WeightsAveraged(_Variant):
@@ -524,7 +568,20 @@ class SharedBeforeCache(_Variant):
 
     def remember(self, cache: Any, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keep a copy for each query head."""
-        return (k, v) if cache is None else cache.update(self.share(k), self.share(v))
+        k, v = super().share(k), super().share(v)
+        return (k, v) if cache is None else cache.update(k, v)
+
+    def share(self, each: Tensor) -> Tensor:
+        """Take for granted that the cache holds copies."""
+        return each
+
+
+class KeyHeadsMiscounted(_Variant):
+    """Cut keys and values into as many heads as there are query heads."""
+
+    def cut(self, each: Tensor) -> Tensor:
+        """Take n_heads for n_kv_heads."""
+        return split_heads(each, self.n_heads)
 
 
 MULTI_HEAD_ATTENTION = Exercise(
@@ -550,6 +607,12 @@ MULTI_HEAD_ATTENTION = Exercise(
             "Your mask's first axis, sentences, meets the axis of heads, and with as many sentences as heads "
             "nothing warns you: give the mask an axis of size 1 for the heads, `mask.unsqueeze(-3)`.",
             (MaskMeetsHeads,),
+        ),
+        Mistake(
+            "mask's axis counted from the left",
+            "`mask[:, None]` is right for a mask with a batch axis only; a causal mask (n_q, n_k) has none. "
+            "Count from the right: `mask.unsqueeze(-3)`.",
+            (MaskSecondAxis,),
         ),
         Mistake("mask not used", "You never pass `mask` on.", (MaskIgnored,)),
         Mistake(
@@ -585,6 +648,22 @@ MULTI_HEAD_ATTENTION = Exercise(
             (ScaledByWholeWidth,),
         ),
         Mistake(
+            "scaled twice",
+            "You divide by √d_head, and `attention` does so again: hand it the queries as they are.",
+            (ScaledTwice,),
+        ),
+        Mistake(
+            "attend not used",
+            "You call `attention`, and what is plugged in as `attend` never gets its turn: call "
+            "`self.attend`.",
+            (AttendNotAsked,),
+        ),
+        Mistake(
+            "key heads counted as query heads",
+            "You cut keys and values into `n_heads` heads: they have `n_kv_heads`, which may be fewer.",
+            (KeyHeadsMiscounted,),
+        ),
+        Mistake(
             "weights averaged",
             "You average the weights over the heads: return those of each head, (batch, h, n_q, n_k).",
             (WeightsAveraged,),
@@ -604,7 +683,7 @@ MULTI_HEAD_ATTENTION = Exercise(
         Mistake(
             "copies kept in the cache",
             "You repeat shared keys and values before they go into the cache, so it keeps every copy: "
-            "update the cache first, then repeat.",
+            "update the cache first, then repeat what it returns.",
             (SharedBeforeCache,),
         ),
     ),
@@ -682,7 +761,7 @@ def oracle_kv_cache(
         found[f"length after update {number}"] = keys.shape[2]
     return {
         **found,
-        "keys and values lie in the room that was made at the start": True,
+        "place of keys and values": "the room made at the start",
         "error of an update that does not fit": "ValueError",
         "length after an update that does not fit": keys.shape[2],
     }
@@ -790,6 +869,50 @@ class Concatenates(_Cache):
         return self.keys, self.values
 
 
+class ConcatenatesUnchecked(_Cache):
+    """Make a new tensor at each step, and never run out of room."""
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Concatenate to what is filled."""
+        self.keys = torch.cat([self.keys[:, :, : self.length], k], dim=2)
+        self.values = torch.cat([self.values[:, :, : self.length], v], dim=2)
+        self.length += k.shape[2]
+        return self.keys, self.values
+
+
+class ConcatenatesToRoom(_Cache):
+    """Concatenate to the empty room."""
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Concatenate to all that is there, zeros included."""
+        self.keys = torch.cat([self.keys, k], dim=2)
+        self.values = torch.cat([self.values, v], dim=2)
+        self.length += k.shape[2]
+        return self.keys, self.values
+
+
+class WritesOne(_Cache):
+    """Take one position, however many came."""
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the first of them."""
+        self.fit(k.shape[2])
+        self.write(k[:, :, :1], v[:, :, :1], self.length, self.length + 1)
+        self.length += 1
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+
+class CountsHeads(_Cache):
+    """Take the axis of heads for that of positions."""
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Count heads."""
+        end = self.fit(k.shape[1])
+        self.write(k, v, self.length, end)
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+
 class RoomUnchecked(_Cache):
     """Write without looking whether there is room."""
 
@@ -863,6 +986,28 @@ KV_CACHE = Exercise(
             "You make new tensors at each update, which copies all that was kept: the room is there, so "
             "write into it, `self.keys[:, :, start:end] = k`.",
             (Concatenates,),
+        ),
+        Mistake(
+            "concatenates without end",
+            "You concatenate, which copies all that was kept and never runs out of room: write into the room "
+            "that is there, `self.keys[:, :, start:end] = k`, and raise ValueError where it ends.",
+            (ConcatenatesUnchecked,),
+        ),
+        Mistake(
+            "concatenates to the empty room",
+            "You put the new positions behind the whole room, zeros included: they belong at `self.length`, "
+            "inside it.",
+            (ConcatenatesToRoom,),
+        ),
+        Mistake(
+            "writes one",
+            "You write only the first of the new positions: a chunk may bring several.",
+            (WritesOne,),
+        ),
+        Mistake(
+            "heads counted",
+            "You count heads (axis 1) as if they were positions: n is `k.shape[-2]`.",
+            (CountsHeads,),
         ),
         Mistake(
             "room not checked",

@@ -58,7 +58,7 @@ def multi_head_attention(
     ``changed`` is ``x`` with other values at its last positions: what a causal layer says about the
     positions before them must stay the same. ``cached`` is what a cache would give back.
     """
-    module = cls(**sizes)
+    module: Any = cls(**sizes)
     module.to(device=x.device, dtype=x.dtype)
     module.load_state_dict(dict(weights))
     module.train()
@@ -67,8 +67,16 @@ def multi_head_attention(
     if context is not None:
         wrt["context"] = context.requires_grad_()
     recorder = None if cached is None else _Recorder(*cached)
+    calls, attend = [], module.attend
+
+    def counted(*args: Any, **named: Any) -> Any:
+        calls.append(args)
+        return attend(*args, **named)
+
+    module.attend = counted
     output, attended = pair("MultiHeadAttention", module(x, context, mask, recorder))
     found: dict[str, Any] = {"output": output, "weights": attended}
+    found["number of calls of self.attend"] = len(calls)
     if isinstance(output, Tensor) and output.shape == cotangent.shape:
         found |= gradients(output, cotangent, wrt)
     if recorder is not None:
@@ -92,7 +100,7 @@ def kv_cache(
 ) -> dict[str, Any]:
     """Make a ``KVCache``, update it with each chunk of keys and values, and then with one too large."""
     cache = cls(**sizes, dtype=x.dtype, device=x.device)
-    room = [each.data_ptr() for each in (cache.keys, cache.values)]
+    room = [each.untyped_storage().data_ptr() for each in (cache.keys, cache.values)]
     found: dict[str, Any] = {}
     in_place = True
     for number, (k, v) in enumerate(chunks, start=1):
@@ -104,9 +112,10 @@ def kv_cache(
             found[f"{name} after update {number}"] = (
                 each.clone() if isinstance(each, Tensor) else each
             )
-            in_place &= isinstance(each, Tensor) and each.data_ptr() == start
+            in_place &= not isinstance(each, Tensor) or each.untyped_storage().data_ptr() == start
         found[f"length after update {number}"] = cache.length
-    found["keys and values lie in the room that was made at the start"] = in_place
+    place = "the room made at the start" if in_place else "new tensors"
+    found["place of keys and values"] = place
     try:
         cache.update(*too_many)
         found["error of an update that does not fit"] = ""
