@@ -57,7 +57,7 @@ test: export OMP_NUM_THREADS := 1
 test: export COURSE_SCALE := smoke
 
 test: lint
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup
 
 test-install: $(VENV)/.installed-test
 

@@ -32,6 +32,17 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["COURSE_HOME"] = config.stash[_home]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, under pytest-xdist, what shares a costly fixture: a file, or an exercise's tests."""
+    for item in items:
+        group = item.path.name
+        if item.path.parent.name == "exercises" and isinstance(item, pytest.Function):
+            parameters = getattr(item, "callspec", None)
+            exercise = parameters.params.get("exercise") if parameters else None
+            group = exercise.name if exercise is not None else group
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[_home], ignore_errors=True)
 

@@ -168,5 +168,5 @@ def test_a_second_installation_does_nothing_and_a_changed_pin_installs_again(fre
 
 def test_make_test_runs_what_the_project_is_held_to():
     commands = make("-n", "test").stdout
-    for command in ("ruff check", "mypy", "lint-imports", "pytest -n 2 --dist loadfile"):
+    for command in ("ruff check", "mypy", "lint-imports", "pytest -n 2 --dist loadgroup"):
         assert command in commands
