@@ -4,7 +4,7 @@ r"""
 
 **Order for a machine that has none.**
 
-Attention takes a set of words and gives back a set of words. In this lesson you tell it where each word stands, in all five ways that are in use. At the end you will
+Attention takes a set of words and gives back a set of words. In this lesson you tell it where each word stands, in the five best-known ways. At the end you will
 
 - know why attention cannot see order, by a proof and by a model that stays at chance, and why a causal model can;
 - write the sinusoids of the original transformer, and know what is special about them: a shift is a rotation;
@@ -207,7 +207,7 @@ claim(
 
 # %% [markdown]
 r"""
-Haviv et al. (2022) found the same at full size: language models *without any positional encoding* came close to those with one, and a probe could read the positions off their inner vectors. Masked language models, in which everyone hears everyone, did not learn without. But what the mask leaks has to be worked out, and with everyone hearing everyone there is nothing to leak. So say it.
+Haviv et al. (2022) found the same at full size: language models *without any positional encoding* came close to those with one, and a small classifier could read the positions off their inner vectors. Models in which everyone hears everyone, trained to fill gaps in a text, did not learn without. But what the mask leaks has to be worked out, and with everyone hearing everyone there is nothing to leak. So say it.
 
 ## A vector for each position
 
@@ -255,12 +255,13 @@ frequencies, sinusoidal_encoding = check("sinusoidal_encoding")
 by_hand = sinusoidal_encoding(torch.tensor([0.0, 3.0]), 4)  # (2, 4)
 print("positions 0 and 3, width 4:", [[round(each, 3) for each in row] for row in by_hand.tolist()])
 encodings = sinusoidal_encoding(torch.arange(64.0), 64)  # (64, 64)
-fig, ax = plt.subplots(figsize=(7.4, 4.2))
+fig, ax = plt.subplots(figsize=(7.4, 3.8))
 figures.heatmap(ax, encodings, xlabel="column", ylabel="position", title="Sinusoidal encoding, width 64", diverging=True, bar="value")
+ax.set_aspect("auto")
 figures.show(
     fig,
-    caption="A row is the vector of a position. The columns on the left swing fast and tell neighbours apart; those on the right hardly move over 64 positions.",
-    alt="A heat map of 64 positions by 64 columns with values from minus one to one: fast vertical oscillation on the left, slower and slower to the right, constant at the right end.",
+    caption="A row is the vector of a position. The columns on the left swing fast and tell neighbours apart; those on the right hardly move over 64 positions, the sines (even columns) near 0, the cosines near 1.",
+    alt="A heat map of 64 positions by 64 columns with values from minus one to one: fast vertical oscillation on the left, slower and slower to the right, vertical stripes of 0 and 1 at the right end.",
 )
 
 # %% [markdown]
@@ -375,7 +376,7 @@ figures.show(
 
 # %% [markdown]
 r"""
-*Answers.* (1) At 28 for width 64; at 3 for width 8 and 46 for width 128: it depends on the width. A wider encoding has more hands between the fastest and the slowest, and their waves cancel later. (2) With width 2 there is one hand, and it comes round every $2\pi$ positions: 6 and 44 places away look almost the same as none ($44 \approx 7 \cdot 2\pi$). (3) Nothing. The whole curve has moved: rotation by a shift changes no length and no angle between encodings.
+*Answers.* (1) At 28 for width 64; at 3 for width 8 and 46 for width 128: it depends on the width. A wider encoding has more hands between the fastest and the slowest, and their waves cancel later. (2) Those near a multiple of $2\pi$, since width 2 has one hand: 6, 19, 25 places away, and best of all 44 ($\approx 7 \cdot 2\pi$). (3) Nothing. The whole curve has moved: rotation by a shift changes no length and no angle between encodings.
 
 ## What the scores see
 
@@ -391,15 +392,20 @@ Encodings that do so are called **relative**; a vector for each position is **ab
 
 ## RoPE: turn, do not add
 
-The sinusoids know how to be relative: they turn. **Rotary position embedding** (Su et al. 2021) turns the queries and keys themselves. Take one pair of numbers $(a, b)$ of a query at position $p$, and turn it, counter-clockwise, by the angle $p\theta$:
+The sinusoids know how to be relative: they turn. **Rotary position embedding** (Su et al. 2021) turns the queries and keys themselves, and the wish hardly leaves another choice. Take one pair of numbers of each. Let a $2 \times 2$ matrix $R_p$ change the query's at position $p$, and $R_t$ the key's at $t$; position 0 changes nothing, $R_0 = I$. Their dot product is $(q R_p)(k R_t)^\top = q\, R_p R_t^\top\, k^\top$, so $R_p R_t^\top$ has to depend on $p - t$ (minus the offset) alone:
+
+- for $t = p$: $R_p R_p^\top = R_0 R_0^\top = I$. So $R_p$ is orthogonal, it changes no lengths;
+- for $t = p - 1$: $R_p R_{p-1}^\top = R_1 R_0^\top = R_1$, hence $R_p = R_1 R_{p-1} = R_1^{\,p}$. Each position does once more what position 1 does.
+
+In the plane that is a rotation by an angle $\theta$ for each position (or a reflection, for which position 2 is position 0 again). Counter-clockwise:
 
 $$(a,\ b)\, R_p = (a \cos p\theta - b \sin p\theta,\ \ a \sin p\theta + b \cos p\theta) , \qquad R_p = \begin{pmatrix} \cos p\theta & \sin p\theta \\ -\sin p\theta & \cos p\theta \end{pmatrix} .$$
 
-Turn the same pair of the key at position $t$ by $t\theta$. Their dot product is then
+And it grants the wish: turning by $p\theta$ and then back by $t\theta$ is turning by $(p - t)\theta$, so $R_p R_t^\top = R_{p-t}$ and
 
-$$(q R_p)(k R_t)^\top = q\, R_p R_t^\top\, k^\top = q\, R_{p-t}\, k^\top ,$$
+$$(q R_p)(k R_t)^\top = q\, R_{p-t}\, k^\top .$$
 
-because turning by $p\theta$ and then back by $t\theta$ is turning by $(p - t)\theta$. The positions have left only their difference. A whole vector has $d/2$ pairs, each with its own frequency $\theta_i = 10{,}000^{-2i/d}$, and the score is the sum over the pairs: a function of $q$, $k$ and $p - t$.
+A whole vector has $d/2$ pairs, each with its own frequency $\theta_i = 10{,}000^{-2i/d}$, and the score is the sum over the pairs: a function of $q$, $k$ and $p - t$.
 
 *With complex numbers* it is one line. Write the pair as $z = a + \mathrm{i} b$. Turning by an angle $\varphi$ is multiplication by $e^{\mathrm{i}\varphi}$, and the dot product of two pairs is $\operatorname{Re}(z_q \overline{z_k})$, where the bar turns $\mathrm{i}$ into $-\mathrm{i}$. So
 
@@ -417,13 +423,13 @@ def turned(pair: Tensor, angle: float) -> Tensor:
 
 query, key, theta = torch.tensor([1.0, 0.2]), torch.tensor([0.75, 0.55]), 0.35
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.3), sharex=True, sharey=True)
-for ax, (m, n) in zip(axes, ((0, 0), (1, 3), (6, 8))):
-    at_m, at_n = turned(query, m * theta), turned(key, n * theta)
-    for pair, at, name, colour in ((query, at_m, f"q at {m}", "blue"), (key, at_n, f"k at {n}", "vermillion")):
+for ax, (p, t) in zip(axes, ((0, 0), (1, 3), (6, 8))):
+    at_p, at_t = turned(query, p * theta), turned(key, t * theta)
+    for pair, at, name, colour in ((query, at_p, f"q at {p}", "blue"), (key, at_t, f"k at {t}", "vermillion")):
         ax.plot([0, pair[0]], [0, pair[1]], color=figures.PALETTE[colour], marker="", linestyle=":", linewidth=1)
         ax.annotate("", at.tolist(), (0, 0), arrowprops={"arrowstyle": "-|>", "color": figures.PALETTE[colour], "linewidth": 2})
-        ax.text(*(1.2 * at).tolist(), name, color=figures.PALETTE[colour], ha="center", va="center")
-    ax.set(xlim=(-1.5, 1.5), ylim=(-1.2, 1.5), aspect="equal", title=f"q · k = {at_m @ at_n:.2f}", xlabel="first number of the pair")
+        ax.text(*(1.28 * at).tolist(), name, color=figures.PALETTE[colour], ha="center", va="center")
+    ax.set(xlim=(-1.5, 1.5), ylim=(-1.2, 1.5), aspect="equal", title=f"q · k = {at_p @ at_t:.2f}", xlabel="first number of the pair")
 axes[0].set_ylabel("second number")
 figures.show(
     fig,
@@ -539,7 +545,7 @@ $$s_{pt} = \frac{q_p \cdot k_t}{\sqrt{d_k}} + \beta_{h,\, \text{bucket}(t - p)} 
 
 $$\varepsilon + \left\lfloor \frac{\log (r / \varepsilon)}{\log (\text{max\_distance} / \varepsilon)}\, (c - \varepsilon) \right\rfloor ;$$
 
-- whatever is further away than that gets the last bucket, $c - 1$.
+- the last bucket, $c - 1$, also takes whatever is further away. (With $c = 16$ and `max_distance` 128 it begins at 91.)
 
 In a bidirectional encoder each direction has $c = 16$ of the 32 buckets: keys behind the query and the position itself (offset $\le 0$) the lower half, keys ahead (offset $> 0$) the upper half, from 16 on. Under a causal mask nobody looks ahead, so all $c = 32$ belong to what is behind, and keys ahead count as distance 0.
 
@@ -672,12 +678,14 @@ r"""
 | T5 bias | adds $\beta$ to the scores, in each layer | $h$ for each bucket | the offset's bucket | the last bucket |
 | ALiBi | subtracts $\mu_h$ · distance from the scores, in each layer | 0 | the distance | the same rule |
 
-Lesson 08's layer has a place for each. The absolute ones need none: they are added before it.
+Lesson 08's layer has a place for each relative one: `rotate` changes queries and keys, `attend` is what the heads do. Absolute positions are added before it.
 """
 
 # %%
 def positions_for(encoding: str, d_model: int, n_heads: int, max_len: int, trained: int) -> tuple[nn.Module, dict]:
     """Return what adds positions to the vectors, and what a MultiHeadAttention is told about positions."""
+    if encoding == "none":
+        return nn.Identity(), {}
     if encoding == "learned":
         return LearnedPositions(max_len, d_model, std=1.0), {}  # of the size of the character vectors
     if encoding == "sinusoidal":
@@ -722,7 +730,7 @@ claim(
 r"""
 ## Beyond the trained length
 
-Training on long texts is dear: the cost grows with $n^2$. Can one train on short ones and read long ones? Here is one small causal language model for each encoding, the same in everything else: two layers of four heads, width 64, on the characters of Python's own manual (lessons 07 and 08 used it, too). All are trained on windows of 32 characters and nothing longer. Then they read windows of 32, 48, 64, 96 and 128.
+Training on long texts is dear: the cost grows with $n^2$. Can one train on short ones and read long ones? Here is one small causal language model for each encoding, and one without positions, the same in everything else: two layers of four heads, width 64, on the characters of Python's own manual (lessons 07 and 08 used it, too). All are trained on windows of 32 characters and nothing longer. Then they read windows of 32, 48, 64 and 128.
 
 To compare like with like, all windows *end at the same places*, and only their last 16 characters are scored, in **bits per character** (the mean of $-\log_2$ of the probability given to the right one; less is better). So the same characters are predicted at each length, and a longer window gives more text before them. A model that can use it should not get worse.
 
@@ -740,7 +748,7 @@ predict(
 
 # %%
 TRAINED, SCORED = 32, 16
-LENGTHS = (32, 48, 64, 96, 128)
+LENGTHS = (32, 48, 64, 128)
 ENCODINGS = ("learned", "sinusoidal", "RoPE", "T5 bias", "ALiBi")
 
 
@@ -753,7 +761,7 @@ def split_text(corpus: str) -> tuple[Tensor, Tensor, int]:
 
 
 class NextCharacter(nn.Module):
-    """Guess the next character with two causal layers and one of the five encodings."""
+    """Guess the next character with two causal layers and one of the encodings."""
 
     def __init__(self, size: int, encoding: str, d_model: int = 64, n_heads: int = 4) -> None:
         super().__init__()
@@ -790,17 +798,17 @@ def train_characters(train: Tensor, size: int, encoding: str, steps: int) -> Nex
     return model
 
 
-def bits_at_the_end(model: NextCharacter, test: Tensor, length: int, reach: int | None = None) -> float:
-    """Return the bits per character of the last 16 of windows of a length; keys `reach` away or further are hidden."""
+def bits_at_the_end(model: NextCharacter, test: Tensor, length: int, hears: Callable[[Tensor], Tensor] | None = None) -> float:
+    """Return the bits per character of the last 16 of windows of a length; `hears` tells by distance which keys are heard."""
     ends = torch.linspace(max(LENGTHS), len(test) - 2, run.pick(smoke=20, standard=400, full=2000)).long()
     windows = test[ends[:, None] - length + torch.arange(length + 1)].to(run.device)  # (windows, length + 1)
     mask = causal_mask(length, device=run.device)
-    if reach is not None:
-        mask = mask & (offsets(length, device=run.device) > -reach)
+    if hears is not None:
+        mask = mask & hears(-offsets(length, device=run.device))  # (n, n)
     losses = []
     with torch.no_grad():
-        for some in windows.split(100):
-            logits = model(some[:, :-1], mask)[:, -SCORED:]  # (100, 16, size)
+        for some in windows.split(50):
+            logits = model(some[:, :-1], mask)[:, -SCORED:]  # (50, 16, size)
             losses.append(F.cross_entropy(logits.transpose(1, 2), some[:, -SCORED:], reduction="none"))
     return torch.cat(losses).mean().item() / math.log(2)
 
@@ -808,7 +816,7 @@ def bits_at_the_end(model: NextCharacter, test: Tensor, length: int, reach: int 
 # %% tags=["experiment"]
 train, test, size = split_text(text.python_manual().text)
 character_steps = run.pick(smoke=4, standard=300, full=4000)
-readers = {name: train_characters(train, size, name, character_steps) for name in ENCODINGS}
+readers = {name: train_characters(train, size, name, character_steps) for name in (*ENCODINGS, "none")}
 bits = {name: [bits_at_the_end(model, test, n) for n in LENGTHS] for name, model in readers.items()}
 print("window      " + "".join(f"{n:>8}" for n in LENGTHS))
 for name, values in bits.items():
@@ -837,8 +845,8 @@ ax.minorticks_off()
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 figures.show(
     fig,
-    caption="The same characters predicted from windows of different lengths. Dashed: the length of training. Beyond it learned rows, sinusoids and RoPE break; at 128 characters they do worse than counts of pairs, which know one character back. T5's bias rises a little, ALiBi hardly at all.",
-    alt="Bits per character against window length from 32 to 128 for five encodings. Learned, sinusoidal and RoPE rise steeply beyond 32, above the dotted line of bigram counts; T5 bias and ALiBi stay nearly flat below it.",
+    caption="The same characters predicted from windows of different lengths. Dashed: the length of training. There each encoding is worth something: without positions the model does worse. Beyond it learned rows, sinusoids and RoPE break; at 128 characters they do worse than counts of pairs, which know one character back. T5's bias rises a little, ALiBi hardly at all.",
+    alt="Bits per character against window length from 32 to 128 for five encodings and none. Learned, sinusoidal and RoPE rise steeply beyond 32, above the dotted line of bigram counts; T5 bias and ALiBi stay nearly flat below it; without positions the line lies between.",
 )
 
 # %%
@@ -859,16 +867,16 @@ claim(
     breaks_when={name: rise[name] for name in ("learned", "sinusoidal", "RoPE")},
 )
 claim(
-    "learned rows, sinusoids and RoPE all break (the smallest of their three rises)",
-    measured=min(rise[name] for name in ("learned", "sinusoidal", "RoPE")),
-    at_least=1.2,
-    breaks_when={name: rise[name] for name in ("T5 bias", "ALiBi")},
-)
-claim(
-    "at four times the trained length those three do worse than counting pairs of characters (the best of them minus the counts)",
+    "at four times the trained length learned rows, sinusoids and RoPE do worse than counting pairs of characters (the best of them minus the counts)",
     measured=min(bits[name][-1] for name in ("learned", "sinusoidal", "RoPE")) - bigram,
     at_least=0.3,
     breaks_when={name: bits[name][-1] - bigram for name in ("T5 bias", "ALiBi")},
+)
+claim(
+    "at the trained length each of the five is better than no positions (no positions minus the worst of the five)",
+    measured=bits["none"][0] - max(bits[name][0] for name in ENCODINGS),
+    at_least=0.2,
+    breaks_when={"counts of pairs, in place of the five": bits["none"][0] - bigram},
 )
 claim(
     "at the trained length RoPE needs fewer bits than ALiBi (RoPE minus ALiBi)",
@@ -940,7 +948,7 @@ predict(
 )
 
 # %% tags=["experiment"]
-banded = {name: [bits_at_the_end(model, test, n, reach=TRAINED) for n in LENGTHS] for name, model in readers.items()}
+banded = {name: [bits_at_the_end(model, test, n, hears=lambda distance: distance < TRAINED) for n in LENGTHS] for name, model in readers.items()}
 still = {name: values[-1] - bits[name][0] for name, values in banded.items()}
 fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True)
 for ax, series, title in ((axes[0], bits, "All keys are heard"), (axes[1], banded, "Only the last 32 keys are heard")):
@@ -953,12 +961,12 @@ axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
 figures.show(
     fig,
     caption="Left, as above. Right, the same models behind a band: RoPE is repaired, learned rows and sinusoids are not. T5's small rise is gone, too.",
-    alt="Two panels of bits per character against window length. Left, learned, sinusoidal and RoPE rise steeply. Right, RoPE, T5 bias and ALiBi are flat, and learned and sinusoidal rise as before.",
+    alt="Two panels of bits per character against window length. Left, learned, sinusoidal and RoPE rise steeply. Right, all but learned and sinusoidal are flat, and these rise as before.",
 )
 
 # %% tags=["claim"]
 claim(
-    "behind the band RoPE is as good at 128 characters as at 32: unseen offsets were the cause (rise in bits)",
+    "behind the band RoPE is as good at 128 characters as at 32 (rise in bits)",
     measured=still["RoPE"],
     at_most=0.05,
     breaks_when={"RoPE without the band": rise["RoPE"], "sinusoids behind the band": still["sinusoidal"], "learned rows behind the band": still["learned"]},
@@ -966,18 +974,53 @@ claim(
 
 # %% [markdown]
 r"""
-**Your turn.** Choose an encoding and a reach. How wide may the band be before RoPE breaks? How narrow may it be before anyone suffers at 32 characters?
+The band has changed two things, though: no offset is new, and no query hears more than 32 keys. More keys to spread the weights over are a change, too. So give RoPE 32 keys again, but half of them new: the nearest 16, and the 16 at distances 32 to 47.
 """
 
-# %%
-which, reach = "RoPE", 40  # change these: one of ENCODINGS, and a number from 1 to 128
-print(which, "reach", reach, {n: round(bits_at_the_end(readers[which], test, n, reach), 2) for n in LENGTHS})
+# %% tags=["experiment"]
+def half_of_them_new(distance: Tensor) -> Tensor:
+    """Hear 32 keys: 16 nearby, and 16 further away than any in training."""
+    return (distance < 16) | ((distance >= TRAINED) & (distance < TRAINED + 16))
+
+
+exchanged = {name: bits_at_the_end(readers[name], test, 128, half_of_them_new) - bits[name][0] for name in ("RoPE", "T5 bias")}
+nearest = bits_at_the_end(readers["RoPE"], test, 128, lambda distance: distance < 16) - bits["RoPE"][0]
+print("rise in bits with 16 new offsets among 32:", {name: round(each, 2) for name, each in exchanged.items()})
+print(f"RoPE with the nearest 16 alone: {nearest:.2f}")
+
+# %% tags=["claim"]
+claim(
+    "it is the unseen offsets: with no more keys than in training, half of them at new distances, RoPE breaks (rise in bits)",
+    measured=exchanged["RoPE"],
+    at_least=0.6,
+    breaks_when={"RoPE with the 32 nearest keys": still["RoPE"], "RoPE with the 16 nearest alone": nearest, "T5's bias with the same keys": exchanged["T5 bias"]},
+)
 
 # %% [markdown]
 r"""
-The price of the band: nobody hears what lies further back (with two layers, 62 characters back, through a go-between). Models that must use all of a long text are therefore trained again, briefly, on longer ones. For RoPE one first slows the rotation, so that the new positions fall between the old angles (Chen et al. 2023: *position interpolation*).
+**Your turn.** Choose an encoding and a band. How wide may it be before RoPE breaks? How narrow may it be before RoPE suffers at 32 characters?
+"""
 
-And at full size? Press et al. (2022, figure 1) trained on WikiText-103 with 512 and 1024 tokens: with longer inputs sinusoids, RoPE and T5's bias got worse, ALiBi did not. Their ALiBi model of 1.3 billion parameters, trained on 1024 tokens, was as good on 2048 as one with sinusoids that was trained on 2048.
+# %%
+which, width = "RoPE", 40  # change these: one of ENCODINGS, and a number from 1 to 128
+print(which, "band", width, {n: round(bits_at_the_end(readers[which], test, n, lambda distance: distance < width), 2) for n in LENGTHS})
+
+# %% tags=["claim"]
+narrow = {width: bits_at_the_end(readers["RoPE"], test, TRAINED, lambda distance, width=width: distance < width) - bits["RoPE"][0] for width in (2, 8)}
+claim(
+    "at 32 characters a band of 8 keys costs RoPE little (rise in bits)",
+    measured=narrow[8],
+    at_most=0.15,
+    breaks_when={"a band of 2 keys": narrow[2]},
+)
+
+# %% [markdown]
+r"""
+*Answers.* RoPE bears a few positions more than 32, and soon after that it breaks. And even 8 keys are nearly enough: models this small, trained this briefly, live on the last few characters. So the band costs them nothing, and a longer window could hardly help them. To extrapolate, here, means not to break.
+
+A larger model would pay for the band: nobody hears what lies further back (with two layers, 62 characters back, through a go-between). Models that must use all of a long text are therefore trained again, briefly, on longer ones. For RoPE one first slows the rotation, so that the new positions fall between the old angles (Chen et al. 2023: *position interpolation*).
+
+And at full size? Press et al. (2022, figure 1) trained on WikiText-103 with 512 and 1024 tokens: with longer inputs sinusoids got worse at once, RoPE and T5's bias later, ALiBi did not. Their ALiBi model of 1.3 billion parameters, trained on 1024 tokens, was as good on 2048 as one with sinusoids that was trained on 2048.
 
 Extrapolating is not everything, though: at the length of training our RoPE is better than our ALiBi. GPT-2 and BERT have learned rows; T5 its bias; BLOOM ALiBi; GPT-J, GPT-NeoX and the Llama models RoPE.
 
@@ -1002,7 +1045,7 @@ print(torch.tensor([255, 256, 257, 258, 259]).bfloat16().tolist())
 
 # %% [markdown]
 r"""
-Positions written in bfloat16 make neighbours equal, and at 1000 groups of four, and no error message tells you. That is why the course's `apply_rope` computes angles in float32 whatever its input is, and only then rounds cosine and sine. (In very long texts even that rounding harms RoPE: Wang et al. 2024.)
+Positions written in bfloat16 make neighbours equal, and at 1000 groups of four, and no error message tells you. That is why the course's `apply_rope` computes angles in float32 at least, whatever its input is, and only then rounds cosine and sine. (In very long texts even that rounding harms RoPE: Wang et al. 2024.)
 """
 
 # %% tags=["claim"]
@@ -1033,11 +1076,11 @@ The manual was real text already. If you have fetched Karpathy's *tinyshakespear
 # %% tags=["nbval-ignore-output"]
 plays = registry.load_or_none("tinyshakespeare")
 if plays is not None:
-    train, test, size = split_text(plays[:400_000])
-    print(f"bigram counts {pair_bits(train, test, size):.2f}")
+    acts, last_act, letters = split_text(plays[:400_000])
+    print(f"bigram counts {pair_bits(acts, last_act, letters):.2f}")
     for name in ("RoPE", "ALiBi"):
-        model = train_characters(train, size, name, character_steps)
-        print(name, {n: round(bits_at_the_end(model, test, n), 2) for n in LENGTHS}, "bits per character")
+        model = train_characters(acts, letters, name, character_steps)
+        print(name, {n: round(bits_at_the_end(model, last_act, n), 2) for n in LENGTHS}, "bits per character")
 
 # %% [markdown]
 r"""
@@ -1047,9 +1090,9 @@ r"""
 - Sinusoids are hands of clocks with frequencies $10{,}000^{-2i/d}$. A shift turns every hand by a fixed angle: one matrix for all positions.
 - Added positions mix with words in the scores. RoPE turns queries and keys by their positions, so that only the difference is left: $R_p R_t^\top = R_{p-t}$.
 - T5 adds a learnt number for each bucket of offsets, ALiBi subtracts a slope times the distance. Both go into lesson 08's layer as `attend`, RoPE as `rotate`.
-- Trained on 32 characters and read at 128: ALiBi holds, T5's bias nearly does, learned rows, sinusoids and RoPE break. Behind a band of 32 keys RoPE holds, too.
+- Trained on 32 characters and read at 128: ALiBi holds, T5's bias nearly does, learned rows, sinusoids and RoPE break. Behind a band of 32 keys RoPE holds, too: its trouble is offsets that it has never seen.
 
-**If you want more.** (1) In `positions_for`, let T5's `max_distance` be 128, so that some buckets are never trained. What happens at 128 characters, and at which length does it begin? (2) Draw the learned rows with `std=0.02`. They break less. Why? And how good are they at 32? (3) Divide all frequencies by 4 when a RoPE model reads 128 characters (position interpolation, without the retraining that belongs to it). Which offsets has it now seen, and which not?
+**If you want more.** (1) In `positions_for`, let T5's `max_distance` be 128, so that some buckets are never trained. What happens at 128 characters, and at which length does it begin? (2) Draw the learned rows with `std=0.02`. They break less. Why? And how good are they at 32? (3) Divide all frequencies by 4 when a RoPE model reads 128 characters (position interpolation, without the retraining that belongs to it). Which offsets has it now seen, and which not? (4) In `half_of_them_new`, move the 16 far keys further away. Do all unseen offsets harm alike?
 
 ## Glossary
 

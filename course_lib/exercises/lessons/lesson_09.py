@@ -85,6 +85,13 @@ def rates_half(
     return _rates(d, base, dtype, device, 1)
 
 
+def rates_doubled(
+    d: int, base: float = BASE, dtype: Any = torch.float32, device: Any = None
+) -> Tensor:
+    """Multiply by 2 what already counts in twos."""
+    return _rates(d, base, dtype, device, 4)
+
+
 def rates_rising(
     d: int, base: float = BASE, dtype: Any = torch.float32, device: Any = None
 ) -> Tensor:
@@ -135,6 +142,16 @@ def encode_in_halves(positions: Tensor, d: int, base: float = BASE) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)[..., :d]
 
 
+def encode_in_float32(positions: Tensor, d: int, base: float = BASE) -> Tensor:
+    """Ask for frequencies without saying of which dtype."""
+    return _pairs(positions[..., None] * frequencies(d, base), d).to(positions.dtype)
+
+
+def encode_fixed_base(positions: Tensor, d: int, base: float = BASE) -> Tensor:
+    """Keep the base for oneself."""
+    return sinusoidal_encoding(positions, d)
+
+
 def encode_each_column(positions: Tensor, d: int, base: float = BASE) -> Tensor:
     """Give every column a frequency of its own."""
     columns = torch.arange(d, dtype=positions.dtype, device=positions.device)
@@ -176,6 +193,12 @@ SINUSOIDAL_ENCODING = Exercise(
             (rates_half, _encoding(rates_half)),
         ),
         Mistake(
+            "2i doubled",
+            "Your frequencies fall too fast: `torch.arange(0, d, 2)` counts 0, 2, 4, …, which is 2i already; with "
+            "another 2 the exponent is −4i/d.",
+            (rates_doubled, _encoding(rates_doubled)),
+        ),
+        Mistake(
             "frequencies rise",
             "Your frequencies rise from pair to pair: the exponent is negative, base^(−2i/d).",
             (rates_rising, _encoding(rates_rising)),
@@ -205,6 +228,17 @@ SINUSOIDAL_ENCODING = Exercise(
             "Your frequencies are float32 whatever `dtype` says, so float64 positions lose half their digits: "
             "hand `dtype` on, as in `torch.arange(…, dtype=dtype, device=device)`.",
             (rates_fixed_dtype, _encoding(rates_fixed_dtype)),
+        ),
+        Mistake(
+            "base not handed on",
+            "Your `frequencies` are right, but `sinusoidal_encoding` does not tell them its `base`.",
+            (frequencies, encode_fixed_base),
+        ),
+        Mistake(
+            "dtype not handed on",
+            "Your `frequencies` are right, but `sinusoidal_encoding` does not tell them the dtype of the positions, "
+            "and so gets float32: `frequencies(d, base, positions.dtype, positions.device)`.",
+            (frequencies, encode_in_float32),
         ),
         Mistake(
             "sine and cosine swapped",
@@ -239,8 +273,8 @@ SINUSOIDAL_ENCODING = Exercise(
         ),
     ),
     hints=(
-        "`torch.arange(0, d, 2)` gives the numbers 0, 2, 4, …, that is, 2i for each pair. How many there are when d "
-        "is odd is right, too.",
+        "`torch.arange(0, d, 2)` gives the numbers 0, 2, 4, …, that is, 2i for each pair: ⌈d/2⌉ numbers, for an odd "
+        "d, too.",
         "`positions[..., None] * rates` has an angle for each position and pair, whatever the shape of the "
         "positions. Sine and cosine of it have the same shape.",
         "`torch.stack([angles.sin(), angles.cos()], dim=-1)` puts the two side by side on a new last axis, "
@@ -384,6 +418,20 @@ def rope_adds(x: Tensor, start: int = 0, base: float = BASE) -> Tensor:
     return x + sinusoidal_encoding(positions, d, base)
 
 
+def rope_in_float32(x: Tensor, start: int = 0, base: float = BASE) -> Tensor:
+    """Ask for frequencies without saying of which dtype."""
+    n, d = x.shape[-2:]
+    positions = torch.arange(start, start + n, device=x.device)
+    return _turned(x, positions[:, None] * frequencies(d, base, device=x.device))
+
+
+def rope_with_frequencies_in_float32(x: Tensor, start: int = 0, base: float = BASE) -> Tensor:
+    """Write positions in x's dtype, and forget it where frequencies are asked for."""
+    n, d = x.shape[-2:]
+    positions = torch.arange(start, start + n, dtype=x.dtype, device=x.device)
+    return _turned(x, positions[:, None] * frequencies(d, base, device=x.device))
+
+
 APPLY_ROPE = Exercise(
     name="apply_rope",
     lesson=9,
@@ -451,6 +499,18 @@ APPLY_ROPE = Exercise(
             "added instead of turned",
             "You added the sinusoids to x: RoPE turns each pair by its angle and adds nothing.",
             (rope_adds,),
+        ),
+        Mistake(
+            "angles in float32",
+            "Your angles are float32 although x is float64, which costs half the digits: hand the dtype on, "
+            "`frequencies(d, base, x.dtype, x.device)`.",
+            (rope_in_float32,),
+        ),
+        Mistake(
+            "frequencies in float32",
+            "Your positions have x's dtype and your frequencies are float32, so float64 angles are right to half "
+            "their digits: `frequencies(d, base, x.dtype, x.device)`.",
+            (rope_with_frequencies_in_float32,),
         ),
     ),
     hints=(
@@ -533,6 +593,8 @@ def _buckets(
     ahead: Any = lambda offset: offset > 0,
     behind: Any = lambda offset: (-offset).clamp(min=0),
     halve: bool = True,
+    first_ahead_of: Any = lambda n_buckets: n_buckets // 2,
+    wide_of: Any = lambda count, exact: count - exact,
     last: bool = True,
     exact_of: Any = lambda count: count // 2,
     rounding: Any = torch.floor,
@@ -543,12 +605,12 @@ def _buckets(
     n_buckets, max_distance = sizes or (32, 128)
     if bidirectional:
         count = n_buckets // 2 if halve else n_buckets
-        first, distance = ahead(offset).long() * (n_buckets // 2), offset.abs()
+        first, distance = ahead(offset).long() * first_ahead_of(n_buckets), offset.abs()
     else:
         count, first, distance = n_buckets, torch.zeros_like(offset), behind(offset)
     exact = exact_of(count)
     along = (distance.clamp(min=exact) / exact).log() / scale(max_distance / exact)
-    wide = exact + rounding(along * (count - exact)).long()
+    wide = exact + rounding(along * wide_of(count, exact)).long()
     if last:
         wide = wide.clamp(max=count - 1)
     return first + torch.where(compare(distance, exact), distance, wide)
@@ -584,6 +646,18 @@ def direction_ignored(offset: Tensor, *sizes: int, bidirectional: bool = True) -
 def not_halved(offset: Tensor, *sizes: int, bidirectional: bool = True) -> Tensor:
     """Give each direction all the buckets."""
     return _buckets(offset, *sizes, bidirectional=bidirectional, halve=False)
+
+
+def never_halved(offset: Tensor, *sizes: int, bidirectional: bool = True) -> Tensor:
+    """Give each direction all the buckets, and those ahead as many again."""
+    return _buckets(
+        offset, *sizes, bidirectional=bidirectional, halve=False, first_ahead_of=lambda each: each
+    )
+
+
+def times_all(offset: Tensor, *sizes: int, bidirectional: bool = True) -> Tensor:
+    """Spread the far distances over as many buckets as a direction has in all."""
+    return _buckets(offset, *sizes, bidirectional=bidirectional, wide_of=lambda count, exact: count)
 
 
 def no_last_bucket(offset: Tensor, *sizes: int, bidirectional: bool = True) -> Tensor:
@@ -683,6 +757,17 @@ RELATIVE_BUCKET = Exercise(
             (not_halved,),
         ),
         Mistake(
+            "twice as many buckets",
+            "Your keys ahead begin at bucket n_buckets, where there is none left: n_buckets counts both "
+            "directions, so each has n_buckets // 2, and those ahead begin there.",
+            (never_halved,),
+        ),
+        Mistake(
+            "wide buckets too many",
+            "You multiplied the logarithm by all c buckets of the direction: only the c − ε wide ones are left for it.",
+            (times_all,),
+        ),
+        Mistake(
             "no last bucket",
             "Offsets beyond max_distance run past the last bucket of their direction: clamp them to it.",
             (no_last_bucket,),
@@ -778,7 +863,7 @@ def oracle_alibi_bias(n_heads: int, n_q: int, n_k: int | None, x: Tensor) -> dic
     ]
     return {
         "slopes": slopes,
-        "bias": torch.tensor(bias, dtype=torch.float32),
+        "result of alibi_bias": torch.tensor(bias, dtype=torch.float32),
         "device of the bias": "meta",
     }
 
@@ -817,6 +902,12 @@ def slopes_every_one(n_heads: int) -> list[float]:
     return slopes_one_sequence(power) + more[: n_heads - power]
 
 
+def slopes_other_half(n_heads: int) -> list[float]:
+    """Take the second, fourth, … of the finer sequence, which are there already."""
+    power = 2 ** (n_heads.bit_length() - 1)
+    return slopes_one_sequence(power) + slopes_one_sequence(2 * power)[1::2][: n_heads - power]
+
+
 def slopes_next_power(n_heads: int) -> list[float]:
     """Take the first slopes of the next power of two."""
     power = 2 ** (n_heads - 1).bit_length()
@@ -846,6 +937,20 @@ def bias_device_ignored(
 ) -> Tensor:
     """Make the bias where PyTorch makes tensors if nothing is said."""
     return finished.alibi_bias(n_heads, n_q, n_k)
+
+
+def bias_with_a_mask(n_heads: int, n_q: int, n_k: int | None = None, device: Any = None) -> Tensor:
+    """Hide keys ahead."""
+    ahead = offsets(n_q, n_k, device) > 0
+    return finished.alibi_bias(n_heads, n_q, n_k, device).masked_fill(ahead, -math.inf)
+
+
+def bias_of_two_devices(
+    n_heads: int, n_q: int, n_k: int | None = None, device: Any = None
+) -> Tensor:
+    """Hand the device on to the distances and not to the slopes."""
+    slopes = torch.tensor(finished.alibi_slopes(n_heads))
+    return -slopes[:, None, None] * offsets(n_q, n_k, device).abs()
 
 
 def bias_heads_last(n_heads: int, n_q: int, n_k: int | None = None, device: Any = None) -> Tensor:
@@ -879,6 +984,22 @@ ALIBI_BIAS = Exercise(
             (_SLOPES, _bias(_SLOPES, lambda slope, offset: slope * offset)),
         ),
         Mistake(
+            "no absolute value",
+            "You subtract slope times the signed offset, so keys behind, whose offset is negative, are pushed up: "
+            "the distance is the absolute value.",
+            (_SLOPES, _bias(_SLOPES, lambda slope, offset: -slope * offset)),
+        ),
+        Mistake(
+            "keys ahead for nothing",
+            "Your keys ahead cost nothing: they are as far as those behind.",
+            (_SLOPES, _bias(_SLOPES, lambda slope, offset: slope * offset.clamp(max=0))),
+        ),
+        Mistake(
+            "keys ahead hidden",
+            "You put −∞ on keys ahead: they are as far as those behind, and hiding them is the mask's business.",
+            (_SLOPES, bias_with_a_mask),
+        ),
+        Mistake(
             "slopes halve",
             "Your slopes halve from head to head whatever their number: between neighbours the factor is "
             "2^(−8/h), which is a half only for eight heads.",
@@ -900,6 +1021,12 @@ ALIBI_BIAS = Exercise(
             "The slopes that you add beyond the power of two are the first of the finer sequence: take every "
             "other one (`[::2]`), since those between are there already.",
             (slopes_every_one, _bias(slopes_every_one)),
+        ),
+        Mistake(
+            "slopes twice",
+            "Some of your slopes occur twice: of the finer sequence take the 1st, 3rd, 5th, … (`[::2]`); the others "
+            "are there already.",
+            (slopes_other_half, _bias(slopes_other_half)),
         ),
         Mistake(
             "the next power of two",
@@ -933,6 +1060,12 @@ ALIBI_BIAS = Exercise(
             "ignores device",
             "Your bias is made on the CPU whatever `device` says: hand it on, to `torch.tensor` and to `offsets`.",
             (_SLOPES, bias_device_ignored),
+        ),
+        Mistake(
+            "two devices",
+            "Your slopes and your distances are on two devices where `device` is not the CPU: hand it on to "
+            "`torch.tensor(…, device=device)` as well as to `offsets`.",
+            (_SLOPES, bias_of_two_devices),
         ),
     ),
     hints=(

@@ -62,13 +62,26 @@ def alibi_bias(
 ) -> dict[str, Any]:
     """Call ``alibi_slopes(n_heads)`` and ``alibi_bias(n_heads, n_q[, n_k], device=…)``."""
     sizes = (n_heads, n_q) if n_k is None else (n_heads, n_q, n_k)
-    elsewhere = function(*sizes, device=torch.device("meta"))
     slopes = slopes_of(n_heads)
+    bias = function(*sizes, device=x.device)
     if isinstance(slopes, (list, tuple)):
         # 2 ** -8 is a float, and 1 an integer: both are numbers here
         slopes = [float(each) for each in slopes]
     return {
         "slopes": slopes,
-        "bias": function(*sizes, device=x.device),
-        "device of the bias": elsewhere.device.type if isinstance(elsewhere, Tensor) else "none",
+        "result of alibi_bias": bias,
+        "device of the bias": _device_of(function, *sizes),
     }
+
+
+def _device_of(function: Callable[..., Any], *sizes: int) -> str:
+    """Return where ``function`` makes its result when it is asked for the device "meta", which holds no numbers."""
+    try:
+        made = function(*sizes, device=torch.device("meta"))
+    except NotImplementedError:  # it reads numbers one by one, which this device has not
+        return "meta"
+    except RuntimeError as error:
+        if "device" not in str(error):
+            raise
+        return "two at once"
+    return made.device.type if isinstance(made, Tensor) else "none"
