@@ -57,12 +57,12 @@ def draw_lstm_cell() -> Figure:
     _box(ax, right, 1.7, "tanh", "#D9E8F3", 0.36, 0.2)
     ax.plot([right, right], [memory, 1.95], color=PALETTE["blue"], marker="", linewidth=1.3)
     for begin, end in (
-        ((2, gates + 0.34), (2, memory - 0.2)),
-        ((3.75, gates + 0.34), (4.14, 1.58)),
-        ((4.85, gates + 0.34), (4.46, 1.58)),
-        ((4.3, 1.9), (4.3, memory - 0.2)),
+        ((2, gates + 0.34), (2, memory - 0.15)),
+        ((3.75, gates + 0.34), (4.2, 1.57)),
+        ((4.85, gates + 0.34), (4.4, 1.57)),
+        ((4.3, 1.84), (4.3, memory - 0.15)),
         ((7.34, gates), (right - 0.18, gates)),
-        ((right, 1.46), (right, gates + 0.2)),
+        ((right, 1.46), (right, gates + 0.15)),
         ((right + 0.18, gates), (9.04, gates)),
     ):
         _arrow(ax, begin, end, PALETTE["blue"])

@@ -44,7 +44,7 @@ class RNN(nn.Module):
     Args:
         d_in: the width of what is read at each step.
         d_hidden: the width of the state.
-        recurrent_scale: the spectral radius of the recurrent matrix at the start.
+        recurrent_scale: the absolute value of the recurrent matrix's eigenvalues at the start.
 
     """
 
@@ -161,9 +161,9 @@ def lstm_step(
         x: what is read at this step.
         h: the output of the step before.
         c: the memory cells before this step.
-        w_x: from the input to the four gates, d_hidden columns each.
-        w_h: from the output before to the four gates.
-        b: the biases of the four gates.
+        w_x: from the input to the three gates and the candidate, d_hidden columns each.
+        w_h: from the output before to the same.
+        b: their biases.
 
     Returns:
         The output and the memory cells after the step.
@@ -239,8 +239,8 @@ def gru_step(
     Args:
         x: what is read at this step.
         h: the state before it.
-        w_x: from the input to the three gates, d_hidden columns each.
-        w_h: from the state to the three gates.
+        w_x: from the input to the two gates and the candidate, d_hidden columns each.
+        w_h: from the state to the same.
         b_x: the biases beside w_x.
         b_h: the biases beside w_h; that of the candidate is reset together with h.
 

@@ -59,8 +59,7 @@ def _draw_arrows(ax: Axes, norms: Sequence[float], every: int, title: str) -> No
         box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": PALETTE["grey"]}
         ax.text(x, 0, name, ha="center", va="center", fontsize=8, bbox=box, zorder=3)
         size = norms[distance]
-        ax.text(x, -0.8, f"{size:.0e}".replace("e-0", "e−").replace("e+0", "e+"), ha="center",
-                va="center", fontsize=7, color=PALETTE["grey"])  # fmt: skip
+        ax.text(x, -0.8, _short(size), ha="center", va="center", fontsize=7, color=PALETTE["grey"])
         if distance == 0:
             continue
         decades = math.log10(size) if size > 0 else -math.inf
@@ -71,5 +70,16 @@ def _draw_arrows(ax: Axes, norms: Sequence[float], every: int, title: str) -> No
             colour = PALETTE["vermillion" if decades > 0.5 else "blue"]
             style = {"linestyle": "-", "color": colour, "linewidth": 0.6 + 11 * strength}
         ax.plot([x, x + every], [0, 0], marker="", zorder=1, solid_capstyle="butt", **style)
+        ax.plot(x + 0.52 * every, 0, marker="<", markersize=style["linewidth"] + 5,
+                color=style["color"], zorder=1)  # fmt: skip
     ax.set(xlim=(-0.6 * every, last + 0.6 * every), ylim=(-1.2, 0.9), title=title)
     ax.axis("off")
+
+
+def _short(size: float) -> str:
+    """Write a norm in a few characters: 0.3, 12, 4·10⁻⁷."""
+    if size == 0 or 0.01 <= size < 1000:
+        return f"{float(f'{size:.1g}'):g}"
+    digit, power = f"{size:.0e}".split("e")
+    superscripts = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return f"{digit}·10{str(int(power)).translate(superscripts)}"

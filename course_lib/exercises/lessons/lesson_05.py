@@ -253,6 +253,7 @@ def _bptt(
     direct: bool = True,
     previous: bool = True,
     known_start: bool = True,
+    wrapped: bool = False,
     accumulate: bool = True,
     keep: bool = True,
 ) -> Five:
@@ -262,7 +263,8 @@ def _bptt(
     later = torch.zeros_like(h0)
     last = x.shape[1] - 1
     for t in reversed(range(last + 1)):
-        before = h[:, t - 1] if t > 0 else h0 if known_start else torch.zeros_like(h0)
+        start = h0 if known_start else torch.zeros_like(h0)
+        before = h[:, t - 1] if t > 0 or wrapped else start
         arriving = later if flows else torch.zeros_like(later)
         if direct or t == last:
             arriving = arriving + grad_h[:, t]
@@ -345,11 +347,46 @@ def start_forgotten(
     return _bptt(x, h0, h, grad_h, w_x, w_h, known_start=False)
 
 
+def last_state_first(
+    x: Tensor, h0: Tensor, h: Tensor, grad_h: Tensor, w_x: Tensor, w_h: Tensor
+) -> Five:
+    """Take h[:, -1] for the state before the first step."""
+    return _bptt(x, h0, h, grad_h, w_x, w_h, wrapped=True)
+
+
+def outer_product_turned(
+    x: Tensor, h0: Tensor, h: Tensor, grad_h: Tensor, w_x: Tensor, w_h: Tensor
+) -> Five:
+    """Return the outer products of w_h the wrong way round."""
+    grad_x, grad_h0, grad_w_x, grad_w_h, grad_b = _bptt(x, h0, h, grad_h, w_x, w_h)
+    return grad_x, grad_h0, grad_w_x, grad_w_h.T, grad_b
+
+
 def not_accumulated(
     x: Tensor, h0: Tensor, h: Tensor, grad_h: Tensor, w_x: Tensor, w_h: Tensor
 ) -> Five:
     """Overwrite the weights' gradients at each step."""
     return _bptt(x, h0, h, grad_h, w_x, w_h, accumulate=False)
+
+
+def first_state_not_reached(
+    x: Tensor, h0: Tensor, h: Tensor, grad_h: Tensor, w_x: Tensor, w_h: Tensor
+) -> Five:
+    """Return the gradient of h_1 for that of h_0."""
+    grad_x, _, *weights = _bptt(x, h0, h, grad_h, w_x, w_h)
+    later = torch.zeros_like(h0)
+    for t in reversed(range(1, x.shape[1])):
+        later = ((grad_h[:, t] + later) * (1 - h[:, t] ** 2)) @ w_h.T
+    grad_w_x, grad_w_h, grad_b = weights
+    return grad_x, grad_h[:, 0] + later, grad_w_x, grad_w_h, grad_b
+
+
+def weights_swapped(
+    x: Tensor, h0: Tensor, h: Tensor, grad_h: Tensor, w_x: Tensor, w_h: Tensor
+) -> Five:
+    """Return the gradient of w_h before that of w_x."""
+    grad_x, grad_h0, grad_w_x, grad_w_h, grad_b = _bptt(x, h0, h, grad_h, w_x, w_h)
+    return grad_x, grad_h0, grad_w_h, grad_w_x, grad_b
 
 
 def sent_on_before_tanh(
@@ -424,6 +461,26 @@ BPTT_GRAD = Exercise(
             "first state forgotten",
             "At the first step you took zeros for the state before: it is `h0`.",
             (start_forgotten,),
+        ),
+        Mistake(
+            "last state before the first",
+            "At t = 0 `h[:, t - 1]` is `h[:, -1]`, the *last* state: before the first step stands `h0`.",
+            (last_state_first,),
+        ),
+        Mistake(
+            "outer product turned",
+            "You turned the outer product for w_h: it is h_{t−1} as a column times δ_t as a row, `before.T @ delta`.",
+            (outer_product_turned,),
+        ),
+        Mistake(
+            "first state not reached",
+            "For h0 you returned the gradient of h_1: it has one more step to go, δ_1 W_hᵀ.",
+            (first_state_not_reached,),
+        ),
+        Mistake(
+            "weights swapped",
+            "You returned the gradient of w_h before that of w_x: the order is x, h0, w_x, w_h, b.",
+            (weights_swapped,),
         ),
         Mistake(
             "not accumulated",
@@ -553,6 +610,12 @@ def only_unit_length(gradients: list[Tensor], max_norm: float) -> Clipped:
     return [each * factor for each in gradients], norm
 
 
+def no_epsilon(gradients: list[Tensor], max_norm: float) -> Clipped:
+    """Leave out the 1e-6."""
+    norm = _norm(gradients)
+    return [each * (max_norm / norm).clamp(max=1) for each in gradients], norm
+
+
 def set_to_zero(gradients: list[Tensor], max_norm: float) -> Clipped:
     """Throw long gradients away."""
     norm = _norm(gradients)
@@ -613,6 +676,11 @@ CLIP_GRADIENTS = Exercise(
             (only_unit_length,),
         ),
         Mistake(
+            "no 1e-6",
+            "You divide by the norm alone: PyTorch adds 1e-6 to it, which also spares gradients that are all zero.",
+            (no_epsilon,),
+        ),
+        Mistake(
             "set to zero",
             "You threw long gradients away: shorten them, their direction is good.",
             (set_to_zero,),
@@ -650,11 +718,12 @@ def draw_lstm_step(seed: int) -> list[Case]:
         inputs |= {"w_h": normal(d, 4 * d) / d**0.5, "b": normal(4 * d)}
         return Case(label, inputs | {"cotangents": (normal(batch, d), normal(batch, d))})
 
+    smallest = case("one sequence, widths of one", 1, 1, 1)
     strided = case("non-contiguous tensors", 3, 5, 2)
     for name in ("x", "h", "c", "w_x", "w_h"):
         strided.inputs[name] = _in_another_layout(strided.inputs[name])
     return [
-        case("one sequence, widths of one", 1, 1, 1),
+        smallest,
         case("a batch of one, odd widths", 1, 3, 5),
         case("a batch, float32", 3, 4, 2, torch.float32),
         case("input as wide as the output", 4, 6, 6),
@@ -738,6 +807,36 @@ def memory_lost(x: Tensor, h: Tensor, c: Tensor, w_x: Tensor, w_h: Tensor, b: Te
     return o * c.tanh(), c
 
 
+def no_bias(x: Tensor, h: Tensor, c: Tensor, w_x: Tensor, w_h: Tensor, b: Tensor) -> Two:
+    """Forget the biases."""
+    return finished.lstm_step(x, h, c, w_x, w_h, torch.zeros_like(b))
+
+
+def forget_turned(x: Tensor, h: Tensor, c: Tensor, w_x: Tensor, w_h: Tensor, b: Tensor) -> Two:
+    """Forget what the gate says is kept."""
+    i, f, g, o = _gates(x, h, w_x, w_h, b)
+    c = (1 - f) * c + i * g
+    return o * c.tanh(), c
+
+
+def new_forgotten_too(x: Tensor, h: Tensor, c: Tensor, w_x: Tensor, w_h: Tensor, b: Tensor) -> Two:
+    """Let the forget gate act on what is written as well."""
+    i, f, g, o = _gates(x, h, w_x, w_h, b)
+    c = f * (c + i * g)
+    return o * c.tanh(), c
+
+
+def interleaved(x: Tensor, h: Tensor, c: Tensor, w_x: Tensor, w_h: Tensor, b: Tensor) -> Two:
+    """Take each fourth column for a gate."""
+    order = torch.arange(4 * h.shape[1], device=h.device).view(-1, 4).T.flatten()
+    return finished.lstm_step(x, h, c, w_x[:, order], w_h[:, order], b[order])
+
+
+def output_for_memory(x: Tensor, h: Tensor, c: Tensor, w_x: Tensor, w_h: Tensor, b: Tensor) -> Two:
+    """Keep the old output in place of the old memory."""
+    return finished.lstm_step(x, h, h, w_x, w_h, b)
+
+
 def coupled(x: Tensor, h: Tensor, c: Tensor, w_x: Tensor, w_h: Tensor, b: Tensor) -> Two:
     """Write what is forgotten: the input gate is 1 − f."""
     _, f, g, o = _gates(x, h, w_x, w_h, b)
@@ -805,6 +904,27 @@ LSTM_STEP = Exercise(
             "You do not use the old memory `c`: the new one is f ⊙ c + i ⊙ g.",
             (memory_lost,),
         ),
+        Mistake("bias left out", "You left out the bias `b`.", (no_bias,)),
+        Mistake(
+            "forget gate turned round",
+            "You multiply the old memory by 1 − f: despite its name, f says how much is *kept*.",
+            (forget_turned,),
+        ),
+        Mistake(
+            "forget gate on the sum",
+            "Your forget gate multiplies what is written too: it acts on the old memory alone, f ⊙ c + i ⊙ g.",
+            (new_forgotten_too,),
+        ),
+        Mistake(
+            "columns interleaved",
+            "You took each fourth column for a gate: each gate's d columns stand side by side, as `chunk` cuts them.",
+            (interleaved,),
+        ),
+        Mistake(
+            "old output for old memory",
+            "You forget parts of `h`, the old output: the forget gate acts on `c`, the old memory.",
+            (output_for_memory,),
+        ),
         Mistake(
             "coupled gates",
             "You used 1 − f for the input gate, as a GRU does: an LSTM's input gate i is one of its own.",
@@ -827,7 +947,7 @@ LSTM_STEP = Exercise(
         ),
     ),
     hints=(
-        "`x @ w_x + h @ w_h + b` has shape (B, 4d): the arguments of the four gates side by side. "
+        "`x @ w_x + h @ w_h + b` has shape (B, 4d): the arguments of the three gates and the candidate side by side. "
         "`.chunk(4, dim=-1)` cuts it into four of (B, d), in the order i, f, g, o.",
         "i, f and o go through the sigmoid, g through tanh. The new memory: what is kept of the old plus what is "
         "written, f ⊙ c + i ⊙ g, where ⊙ is `*`.",
