@@ -218,7 +218,9 @@ def _added(q: Tensor, k: Tensor, w_query: Tensor, w_key: Tensor) -> Tensor:
     return (q @ w_query)[:, :, None] + (k @ w_key)[:, None]
 
 
-def no_tanh(q: Tensor, k: Tensor, x: Tensor, w_q: Tensor, w_k: Tensor, v: Tensor, mask: Tensor) -> Any:
+def no_tanh(
+    q: Tensor, k: Tensor, x: Tensor, w_q: Tensor, w_k: Tensor, v: Tensor, mask: Tensor
+) -> Any:
     """Leave out the tanh, so that the query's part cancels in the softmax."""
     weights = masked_softmax(_added(q, k, w_q, w_k) @ v, mask)
     return weights @ x, weights
@@ -233,7 +235,9 @@ def tanh_of_each(
     return weights @ x, weights
 
 
-def tanh_last(q: Tensor, k: Tensor, x: Tensor, w_q: Tensor, w_k: Tensor, v: Tensor, mask: Tensor) -> Any:
+def tanh_last(
+    q: Tensor, k: Tensor, x: Tensor, w_q: Tensor, w_k: Tensor, v: Tensor, mask: Tensor
+) -> Any:
     """Take the tanh of the finished score."""
     weights = masked_softmax(torch.tanh(_added(q, k, w_q, w_k) @ v), mask)
     return weights @ x, weights
@@ -247,7 +251,9 @@ def sigmoid_instead(
     return weights @ x, weights
 
 
-def multiplied(q: Tensor, k: Tensor, x: Tensor, w_q: Tensor, w_k: Tensor, v: Tensor, mask: Tensor) -> Any:
+def multiplied(
+    q: Tensor, k: Tensor, x: Tensor, w_q: Tensor, w_k: Tensor, v: Tensor, mask: Tensor
+) -> Any:
     """Multiply what should be added."""
     scores = torch.tanh((q @ w_q)[:, :, None] * (k @ w_k)[:, None]) @ v
     weights = masked_softmax(scores, mask)
@@ -283,10 +289,20 @@ def additive_mask_late(
     return weights @ x, weights
 
 
-def additive_nan(q: Tensor, k: Tensor, x: Tensor, w_q: Tensor, w_k: Tensor, v: Tensor, mask: Tensor) -> Any:
+def additive_nan(
+    q: Tensor, k: Tensor, x: Tensor, w_q: Tensor, w_k: Tensor, v: Tensor, mask: Tensor
+) -> Any:
     """Fill with −∞ and leave it at that."""
     scores = _additive_scores(q, k, w_q, w_k, v).masked_fill(~mask[:, None], -math.inf)
     weights = scores.softmax(-1)
+    return weights @ x, weights
+
+
+def additive_mask_as_zero(
+    q: Tensor, k: Tensor, x: Tensor, w_q: Tensor, w_k: Tensor, v: Tensor, mask: Tensor
+) -> Any:
+    """Set the scores of the padding to 0."""
+    weights = (_additive_scores(q, k, w_q, w_k, v) * mask[:, None]).softmax(-1)
     return weights @ x, weights
 
 
@@ -346,11 +362,18 @@ ADDITIVE_ATTENTION = Exercise(
             "You divided the scores by √d_a: that belongs to dot products (lesson 07).",
             (additive_scaled,),
         ),
-        Mistake("mask ignored", "Padding gets weight: you never use `mask`.", (additive_mask_ignored,)),
+        Mistake(
+            "mask ignored", "Padding gets weight: you never use `mask`.", (additive_mask_ignored,)
+        ),
         Mistake(
             "mask after softmax",
             "You applied the mask after the softmax, so the weights of a padded sentence no longer sum to 1.",
             (additive_mask_late,),
+        ),
+        Mistake(
+            "score 0 for padding",
+            "You set the scores of the padding to 0: that still gives it weight, since exp(0) = 1.",
+            (additive_mask_as_zero,),
         ),
         Mistake(
             "NaN in an empty sentence",
@@ -407,26 +430,32 @@ def _search(
     forget_past: bool = False,
     drop_unfinished: bool = False,
     add_probabilities: bool = False,
+    multiply: bool = False,
+    refill: bool = False,
     divide: Callable[[float, int], float] | None = None,
 ) -> _Candidate:
     """Search with Python lists; each option is a way to go wrong."""
     divide = divide or (lambda total, length: total / length**alpha)
-    live: list[_Candidate] = [([], 0.0)]
+    live: list[_Candidate] = [([], float(multiply))]
     finished_: list[_Candidate] = []
     for length in range(1, max_length + 1):
         grown: list[_Candidate] = []
         for tokens, total in live:
-            mine = [
-                (
-                    [*tokens, word],
-                    (0.0 if forget_past else total) + (math.exp(log) if add_probabilities else log),
-                )
-                for word, log in enumerate(row(tokens))
-            ]
+            logs = row(tokens)
+            if multiply:
+                totals = [total * math.exp(log) for log in logs]
+            else:
+                past = 0.0 if forget_past else total
+                totals = [past + (math.exp(log) if add_probabilities else log) for log in logs]
+            mine = [([*tokens, word], each) for word, each in enumerate(totals)]
             if keep_per_prefix:
                 mine = sorted(mine, key=lambda each: -each[1])[:beam]
             grown += mine
-        if not keep_per_prefix:
+        if refill:
+            ended = [each for each in grown if each[0][-1] == end]
+            going = [each for each in grown if each[0][-1] != end]
+            grown = ended + sorted(going, key=lambda each: -each[1])[:beam]
+        elif not keep_per_prefix:
             grown = sorted(grown, key=lambda each: -each[1])[:beam]
         live = []
         for tokens, total in grown:
@@ -439,7 +468,7 @@ def _search(
         if not live or (stop_at_first_end and finished_):
             break
     if greedy_too and beam > 1:
-        finished_.append(_search(row, end, 1, max_length, alpha, divide=divide))
+        finished_.append(_search(row, end, 1, max_length, alpha, multiply=multiply, divide=divide))
     if not finished_:
         finished_ = [(tokens, divide(total, len(tokens))) for tokens, total in grown]
     return max(finished_, key=lambda each: each[1])
@@ -481,6 +510,20 @@ def _trap(g: torch.Generator) -> tuple[Tensor, int]:
     return table.log_softmax(-1), end
 
 
+def _narrowed(g: torch.Generator) -> tuple[Tensor, int]:
+    """Return a table of 4 words and 3 steps, and its end: a beam of 2 that is filled up again finds more.
+
+    The sentence of nothing but the end is the most probable beginning, so one prefix goes on, and finds
+    nothing better. A third beginning would, if sentences are normalised by their length.
+    """
+    end, other, third, last = torch.randperm(4, generator=g).tolist()
+    table = 0.02 * torch.randn(1 + 4 + 16, 4, generator=g, dtype=torch.float64)
+    table[0, [end, other, third, last]] += torch.tensor([0.45, 0.35, 0.15, 0.05]).double().log()
+    table[1 + third, last] += 5.0
+    table[5 + 4 * third + last, other] += 5.0
+    return table.log_softmax(-1), end
+
+
 def draw_beam_search(seed: int) -> list[Case]:
     """Draw models that are tables, so that each of the known ways to go wrong gives another answer."""
     g = torch.Generator().manual_seed(seed)
@@ -506,15 +549,24 @@ def draw_beam_search(seed: int) -> list[Case]:
             right = _search(row, end, beam, max_length, alpha)[0]
             settings = {"beam": beam, "alpha": alpha}
             others = (
-                _search(row, end, max_length=max_length, **{**settings, **each})[0] for each in differs
+                _search(row, end, max_length=max_length, **{**settings, **each})[0]
+                for each in differs
             )
             if len(right) >= shortest and all(other != right for other in others):
                 break
-        inputs = {"table": table, "end": end, "beam": beam, "max_length": max_length, "alpha": alpha}
+        inputs = {
+            "table": table,
+            "end": end,
+            "beam": beam,
+            "max_length": max_length,
+            "alpha": alpha,
+        }
         return Case(label, inputs)
 
     trapped = case("a beam that loses the greedy sentence", 4, 3, 2)
     trapped.inputs["table"], trapped.inputs["end"] = _trap(g)
+    narrowed = case("a sentence that ends leaves the beam narrower", 4, 3, 2, 1.0)
+    narrowed.inputs["table"], narrowed.inputs["end"] = _narrowed(g)
     forbidden_words = case("words that cannot come (−∞)", 4, 3, 2)
     row = int(torch.randint(1, 5, (), generator=g))
     forbidden_words.inputs["table"][row, :2] = -math.inf
@@ -524,6 +576,7 @@ def draw_beam_search(seed: int) -> list[Case]:
         case("a beam of 2 that beats greedy search", 3, 4, 2, differs=[{"beam": 1}]),
         case("the first sentence that ends is not the best", 4, 4, 3,
              differs=[{"stop_at_first_end": True}], ends=1.5),
+        narrowed,
         trapped,
         case("a beam too narrow for the best sentence", 4, 4, 2, differs=[{"beam": 64}, {"keep_per_prefix": True}]),
         case("a beam wide enough for everything", 3, 4, 27, differs=[{"beam": 1}, {"beam": 2}]),
@@ -630,6 +683,17 @@ BEAM_SEARCH = Exercise(
             (_mistaken(add_probabilities=True),),
         ),
         Mistake(
+            "probability returned",
+            "Your score is a probability: add the logarithms that `step` gives, and return their sum.",
+            (_mistaken(multiply=True),),
+        ),
+        Mistake(
+            "beam filled up again",
+            "You fill the beam up again when a sentence has ended: the `beam` best continuations are taken first, "
+            "and those of them that end leave it narrower.",
+            (_mistaken(refill=True),),
+        ),
+        Mistake(
             "unfinished dropped",
             "You drop sentences that reach max_length without `end`: they are candidates as they stand.",
             (_mistaken(drop_unfinished=True),),
@@ -712,7 +776,11 @@ def draw_bleu(seed: int) -> list[Case]:
             [each[: 3 + len(each) // 3] for each in long_ones],
             long_ones,
         ),
-        case("translations that are too long", [[*each, *sentence(3)] for each in long_ones], long_ones),
+        case(
+            "translations that are too long",
+            [[*each, *sentence(3)] for each in long_ones],
+            long_ones,
+        ),
         case("several sentences", [changed(each, 2) for each in several], several),
         case(
             "a sentence of two words and an empty one among others",
@@ -777,6 +845,27 @@ def not_clipped(hypotheses: Any, references: Any, max_n: int = 4) -> float:
         max_n,
         right_of=lambda said, wanted: sum(count for gram, count in said.items() if gram in wanted),
     )
+
+
+def pooled_references(hypotheses: Any, references: Any, max_n: int = 4) -> float:
+    """Throw the n-grams of all sentences together before clipping."""
+    precisions = []
+    for n in range(1, max_n + 1):
+        said = sum((ngram_counts(each, n) for each in hypotheses), Counter())
+        wanted = sum((ngram_counts(each, n) for each in references), Counter())
+        precisions.append((said & wanted).total() / said.total() if said else 0.0)
+    c, r = sum(map(len, hypotheses)), sum(map(len, references))
+    brevity = min(1.0, math.exp(1 - r / c)) if c else 0.0
+    return 100 * brevity * math.prod(precisions) ** (1 / max_n)
+
+
+def brevity_of_each(hypotheses: Any, references: Any, max_n: int = 4) -> float:
+    """Average the brevity penalties of single sentences."""
+    single = [
+        min(1.0, math.exp(1 - len(r) / len(h))) if h else 0.0
+        for h, r in zip(hypotheses, references)
+    ]
+    return _bleu(hypotheses, references, max_n, brevity=lambda c, r: sum(single) / len(single))
 
 
 def unique_ngrams(hypotheses: Any, references: Any, max_n: int = 4) -> float:
@@ -874,6 +963,12 @@ BLEU = Exercise(
             (not_clipped,),
         ),
         Mistake(
+            "clipped against all references",
+            "You throw the n-grams of all sentences together before clipping: compare each translation with its own "
+            "reference, then add up.",
+            (pooled_references,),
+        ),
+        Mistake(
             "sets of n-grams",
             "You count each n-gram once: one that reference and translation both have twice counts twice.",
             (unique_ngrams,),
@@ -882,6 +977,12 @@ BLEU = Exercise(
             "no brevity penalty",
             "Short translations are not punished: multiply by the brevity penalty.",
             (no_brevity,),
+        ),
+        Mistake(
+            "brevity penalty of each sentence",
+            "You average the brevity penalties of single sentences: there is one, from the lengths of all "
+            "translations and all references together.",
+            (brevity_of_each,),
         ),
         Mistake(
             "brevity penalty above 1",
@@ -915,7 +1016,9 @@ BLEU = Exercise(
             "translations.",
             (recall_instead,),
         ),
-        Mistake("from 0 to 1", "Your BLEU goes from 0 to 1: this one goes to 100.", (from_zero_to_one,)),
+        Mistake(
+            "from 0 to 1", "Your BLEU goes from 0 to 1: this one goes to 100.", (from_zero_to_one,)
+        ),
         Mistake("max_n ignored", "You always go up to 4 words: go up to max_n.", (always_four,)),
         Mistake(
             "logarithm of zero",
