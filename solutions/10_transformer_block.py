@@ -1,6 +1,6 @@
 # %% [markdown]
 r"""
-# 10 · The transformer block
+# 10 · Transformer block
 
 **Communicate, then compute.**
 

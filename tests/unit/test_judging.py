@@ -141,14 +141,23 @@ def test_what_is_wrong_is_said(expected: Any, got: Any, message: str) -> None:
 def test_the_tolerance_of_a_dtype_is_kept(dtype: torch.dtype, centre: float, share: float) -> None:
     tolerance = Tolerance(0.5, 0.125)  # exact in every one of these dtypes
     expected = T([centre], dtype=dtype)
-    got = expected + T([share], dtype=dtype) * (0.5 + 0.125 * expected.abs())
+    size = expected.abs().clamp(min=1)  # the absolute part grows with the largest number
+    got = expected + T([share], dtype=dtype) * (0.5 * size + 0.125 * expected.abs())
     gap = float((got.double() - expected.double()).abs())
-    edge = 0.5 + 0.125 * float(expected.abs())
+    edge = 0.5 * float(size) + 0.125 * float(expected.abs())
     passed = says(expected, got, tolerances={dtype: tolerance}) is None
     if gap < edge * (1 - 1e-3):
         assert passed
     if gap > edge * (1 + 1e-3):
         assert not passed
+
+
+def test_a_small_number_among_large_ones_is_rounded_as_they_are() -> None:
+    tolerances = {torch.float32: Tolerance(1e-5, 1e-4)}
+    expected = T([1000.0, 0.0])
+    assert says(expected, T([1000.0, 5e-3]), tolerances=tolerances) is None
+    assert says(expected, T([1000.0, 2e-2]), tolerances=tolerances) is not None
+    assert says(T([1.0, 0.0]), T([1.0, 1e-4]), tolerances=tolerances) is not None
 
 
 def test_a_dtype_without_tolerance_is_exact() -> None:
