@@ -1,6 +1,7 @@
 """Every attention of course_lib keeps the future hidden, padding unfelt, and empty sentences silent.
 
-A new attention gets a row in LAYERS: how it is called with and without a causal mask, and with lengths.
+A new attention gets a row in LAYERS: how it is called with and without a causal mask, and with lengths. One that
+is causal always has its row in ALWAYS_CAUSAL, one of a source in OF_A_SOURCE.
 """
 
 import inspect
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 import course_lib.models
 from course_lib.models.attention import SelfAttention, attention, causal_mask, padding_mask
+from course_lib.models.gpt import fused_causal_attention
 from course_lib.models.multi_head import MultiHeadAttention
 from course_lib.models.positions import (
     BiasedAttention,
@@ -57,6 +59,11 @@ def plain() -> Layer:
     return lambda x, lengths, causal: attention(
         to_q(x), to_k(x), to_v(x), mask_for(x, lengths, causal)
     )[0]
+
+
+def fused() -> Layer:
+    to_q, to_k, to_v = (nn.Linear(D, D, bias=False).double() for _ in range(3))
+    return lambda x, lengths, causal: fused_causal_attention(to_q(x), to_k(x), to_v(x))[0]
 
 
 def single() -> Layer:
@@ -125,6 +132,12 @@ OF_A_SOURCE: dict[str, Callable[[], Layer]] = {
     "AdditiveAttention": lambda: of_memory(AdditiveAttention(D // 2, 5)),
     "DotAttention": lambda: of_memory(DotAttention(D // 2)),
 }
+# Lesson 13's hides the future whatever it is told, and knows no padding but what stands behind the text.
+ALWAYS_CAUSAL: dict[str, Callable[[], Layer]] = {
+    "fused_causal_attention": fused,
+    "fused_causal_attention, four heads": multi(4, 4, attend=fused_causal_attention),
+    "fused_causal_attention, rotary": multi(3, 3, attend=fused_causal_attention, rotate=apply_rope),
+}
 every_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
 
 
@@ -155,6 +168,15 @@ def test_padding_is_not_felt(
     layer = made(make, seed)
     sentences = [torch.randn(length, D).double() for length in lengths]
     assert_padding_changes_nothing(lambda x, real: layer(x, real, causal), sentences, n=7)
+
+
+@pytest.mark.parametrize("make", ALWAYS_CAUSAL.values(), ids=ALWAYS_CAUSAL.keys())
+@given(seed=st.integers(0, 2**31), lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4))
+def test_what_is_always_causal(make: Callable[[], Layer], seed: int, lengths: list[int]) -> None:
+    layer = made(make, seed)
+    assert_the_future_is_hidden(lambda x: layer(x, None, False), torch.randn(2, 7, D).double())
+    sentences = [torch.randn(length, D).double() for length in lengths]
+    assert_padding_changes_nothing(lambda x, real: layer(x, real, False), sentences, n=7)
 
 
 @pytest.mark.parametrize("make", OF_A_SOURCE.values(), ids=OF_A_SOURCE.keys())
@@ -211,5 +233,5 @@ def test_no_attention_is_left_out() -> None:
             if own and not name.startswith("_") and name.lower().endswith("attention"):
                 assert inspect.isfunction(each) or inspect.isclass(each)
                 names.add(name)
-    covered = {label.split(",")[0] for label in LAYERS | OF_A_SOURCE}
+    covered = {label.split(",")[0] for label in LAYERS | ALWAYS_CAUSAL | OF_A_SOURCE}
     assert names <= covered, f"not in LAYERS: {sorted(names - covered)}"

@@ -1,0 +1,1 @@
+"""Training: batches, the optimiser, the learning rate, the loop, checkpoints that resume exactly."""
