@@ -1,7 +1,8 @@
 """The instructor's commands: grade, regrade, adjust."""
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from course_lib.grading.intake import Submission
     from course_lib.grading.marking import Marked
     from course_lib.grading.notebook import Lesson
+    from course_lib.grading.roster import Matching, Roster
 
 _PANEL = "For instructors"
+_MOST_LISTED = 30
 
 LessonNumber = Annotated[int, typer.Option("--lesson", help="The lesson's number.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the gradebook and the reports.")]
@@ -57,12 +60,24 @@ def register(app: typer.Typer) -> None:
 def grade(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="A folder of students, notebooks, or a Canvas or Moodle zip."),
+        typer.Argument(
+            help="A folder of students, notebooks, or a zip of Canvas, Moodle or Gradescope."
+        ),
     ],
     lesson: LessonNumber,
     out: Out,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a gradebook that was begun.")
+    ] = False,
+    roster: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CSV of the class: name, id, email, or an export of Canvas, Moodle or Gradescope."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show what would be graded; nothing is run or written."),
     ] = False,
     seed_file: SeedFile = None,
     draws: Draws = 3,
@@ -83,9 +98,16 @@ def grade(
 ) -> None:
     """Grade students' notebooks in a sandbox."""
     from course_lib.grading.batch import DATABASE, open_gradebook
+    from course_lib.grading.roster import read_roster
 
     if late_per_day and due is None:
         raise UsageError("--late-per-day needs --due: say when it was due.")
+    if due is not None and due.tzinfo is not None:
+        raise UsageError("--due is in local time: give it without a time zone.")
+    people = read_roster(roster) if roster else None
+    if dry_run:
+        _dry_run(lesson, paths, out, people, due, published, as_json)
+        return
     chosen, settings = _prepare(
         lesson, out, published, seed_file, draws, workers, cpu_seconds, memory_gb, unsafe
     )
@@ -99,6 +121,8 @@ def grade(
     if due is not None:
         book.set_fact("due", due.isoformat())
         book.set_fact("late_per_day", str(late_per_day))
+    if people is not None:
+        book.set_roster(people)
     book.close()
     _grade(chosen, paths, settings, None, as_json)
 
@@ -190,7 +214,7 @@ def _grade(
     from rich.console import Console
 
     from course_lib.grading.batch import grade as grade_batch
-    from course_lib.grading.reports import write_all
+    from course_lib.grading.reports import keep_published, write_all
 
     errors = Console(stderr=True, highlight=False)
     if settings.unsafe:
@@ -201,6 +225,7 @@ def _grade(
         )
     with _progress(errors) as (started, finished):
         book = grade_batch(lesson, paths, settings, again=again, started=started, finished=finished)
+    keep_published(book, lesson)
     grades = write_all(book, lesson.exercises, settings.out)
     book.close()
     if as_json:
@@ -211,11 +236,93 @@ def _grade(
         raise typer.Exit(1)
 
 
+def _dry_run(
+    lesson: int,
+    paths: list[Path],
+    out: Path,
+    roster: "Roster | None",
+    due: datetime | None,
+    published: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what would be graded, from where, and whose it is."""
+    from course_lib.grading.gradebook import days_late, graded_already
+    from course_lib.grading.intake import collect
+    from course_lib.grading.notebook import load_lesson
+    from course_lib.grading.roster import match
+
+    load_lesson(lesson, course_root(), published)
+    submissions = collect(paths, lesson)
+    done, kept = graded_already(out, lesson)
+    roster = roster or kept
+    matching = match(submissions, roster) if roster else None
+    found = []
+    for each in submissions:
+        student = matching.students.get(each.student) if matching else None
+        found.append(
+            {
+                "student": each.student,
+                "name": each.name,
+                "origin": each.origin,
+                "bytes": len(each.data),
+                "submitted": each.submitted.isoformat() if each.submitted else None,
+                "days_late": days_late(each.submitted, due) if due and each.submitted else 0,
+                "problem": each.problem,
+                "graded_already": done.get(each.student) == each.sha256,
+                "matched_to": student.called if student else None,
+                "matched_by": matching.how.get(each.student) if matching else None,
+                "why_unmatched": matching.unmatched.get(each.student) if matching else None,
+            }
+        )
+    missing = [each.called for each in matching.missing] if matching else []
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {"submissions": found, "without_submission": missing}, indent=2, ensure_ascii=False
+            )
+        )
+        return
+    _show_plan(found, matching, missing)
+
+
+def _show_plan(
+    found: list[dict[str, Any]], matching: "Matching | None", missing: list[str]
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="What would be graded")
+    table.add_column("Student", overflow="fold")
+    table.add_column("From", overflow="fold")
+    if matching:
+        table.add_column("In the roster", overflow="fold")
+    table.add_column("Note", overflow="fold")
+    for each in found:
+        late = f"{each['days_late']} days late" if each["days_late"] else ""
+        done = "graded already" if each["graded_already"] else ""
+        cells = [each["student"], each["origin"]]
+        if matching:
+            whom = f"{each['matched_to']} (by {each['matched_by']})"
+            cells.append(whom if each["matched_to"] else f"nobody: {each['why_unmatched']}")
+        cells.append("; ".join(filter(None, (each["problem"], late, done))))
+        table.add_row(*map(_plain, cells))
+    console = Console(highlight=False)
+    console.print(table)
+    waiting = sum(not each["graded_already"] for each in found)
+    _say(
+        console,
+        f"{waiting} of {len(found)} submissions would be graded. Nothing was run or written.",
+    )
+    if matching:
+        unmatched = [each["student"] for each in found if not each["matched_to"]]
+        _say_people(console, unmatched, missing)
+
+
 @contextmanager
 def _progress(
     console: Any,
 ) -> "Iterator[tuple[Callable[[int, int], None], Callable[[Submission, Marked], None]]]":
-    """Show how many submissions are done, and how long the rest will take."""
+    """Show how many submissions are done, and how long the rest will take; a line for each if nobody watches."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -233,26 +340,60 @@ def _progress(
         TextColumn("left:"),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=console, transient=True)
+    live = console.is_terminal
+    bar = Progress(
+        *columns, console=console, transient=True, speed_estimate_period=600, disable=not live
+    )
+    task = bar.add_task("grading", total=None)
+    begun, count, total = time.monotonic(), 0, 0
+
+    def started(waiting: int, of: int) -> None:
+        nonlocal begun, total
+        begun, total = time.monotonic(), waiting
+        bar.update(task, total=waiting)
+        bar.start()
+        if waiting < of:
+            _say(bar.console, f"{of - waiting} of {of} are graded already.")
+
+    def finished(submission: "Submission", marked: "Marked") -> None:
+        nonlocal count
+        count += 1
+        bar.advance(task)
+        if live and not marked.problem:
+            return
+        points = f"{sum(mark.points for mark in marked.marks):g} points, {marked.seconds:.1f} s"
+        line = f"{submission.student}: {marked.problem or points}"
+        if not live:
+            left = (time.monotonic() - begun) / count * (total - count)
+            line = f"{count}/{total} {line}{f', {_duration(left)} left' if count < total else ''}"
+        _say(bar.console, line)
+
     try:
-        task = bar.add_task("grading", total=None)
-
-        def started(waiting: int, total: int) -> None:
-            bar.update(task, total=waiting)
-            bar.start()
-            if waiting < total:
-                bar.console.print(f"{total - waiting} of {total} are graded already.")
-
-        def finished(submission: "Submission", marked: "Marked") -> None:
-            bar.advance(task)
-            if marked.problem:
-                bar.console.print(
-                    f"{submission.student}: {marked.problem}", markup=False, soft_wrap=True
-                )
-
         yield started, finished
     finally:
         bar.stop()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"about {minutes} min" if minutes >= 2 else f"about {60 * minutes + rest} s"
+
+
+def _say(console: Any, text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def _say_people(console: Any, unmatched: Sequence[str], missing: Sequence[str]) -> None:
+    """List submissions that nobody in the roster made, and students without one."""
+    if unmatched:
+        _say(console, f"In nobody's name in the roster ({len(unmatched)}): {_list(unmatched)}")
+    if missing:
+        _say(console, f"Without a submission ({len(missing)}): {_list(missing)}")
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    return ", ".join(names[:_MOST_LISTED]) + more
 
 
 def _summary(grades: dict[str, Any], out: Path) -> None:
@@ -275,12 +416,16 @@ def _summary(grades: dict[str, Any], out: Path) -> None:
     console = Console(highlight=False)
     console.print(table)
     summary = grades["class"]
-    console.print(
+    pairs = len(summary["similar"]["pairs"])
+    alike = f"{pairs} pair{'s' * (pairs > 1)} nearly identical, " if pairs else ""
+    _say(
+        console,
         f"{summary['graded']} of {summary['submissions']} graded, "
-        f"{len(summary['flagged'])} with flags. Reports: {out / 'report.html'}",
-        markup=False,
-        soft_wrap=True,
+        f"{len(summary['flagged'])} with flags, {alike}reports: {out / 'report.html'}",
     )
+    if summary["roster"]:
+        missing = [each["who"] for each in summary["roster"]["missing"]]
+        _say_people(console, [each["student"] for each in summary["roster"]["unmatched"]], missing)
 
 
 def _plain(text: str) -> str:

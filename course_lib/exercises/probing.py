@@ -156,7 +156,7 @@ def run_probe(
         devices: dict[str, str] = {}
         for key, value in returned.items():
             if isinstance(value, torch.Tensor):
-                devices[key] = value.device.type
+                devices[key] = device_of(value)
             try:
                 values[key] = plain(value)
             except TypeError as error:
@@ -168,6 +168,18 @@ def run_probe(
         return Outcome(values, devices, None, after)
     except (Exception, SystemExit) as error:
         return _failed(_failure(error), inputs)
+
+
+def device_of(value: Any) -> str:
+    """Return the type of the device that a tensor is on, "none" for anything else.
+
+    What a subclass of Tensor says about itself does not count.
+    """
+    if not isinstance(value, torch.Tensor):
+        return "none"
+    with torch._C.DisableTorchFunctionSubclass():
+        found: torch.device = torch._C.TensorBase.device.__get__(value)
+    return found.type
 
 
 def _failed(failure: Failure, inputs: Mapping[str, Value]) -> Outcome:

@@ -51,13 +51,19 @@ def own_secret(path: Path) -> bytes:
 def draw(
     exercises: Iterable[Exercise], secret: bytes, draws: int = 3
 ) -> dict[str, tuple[Case, ...]]:
-    """Return the cases of each exercise: ``draws`` seeds, each derived from the secret and the name."""
+    """Return the cases of each exercise: ``draws`` seeds, each derived from the secret and the name.
+
+    At the end stand those of the first seed once more, in reverse order: an answer that depends on how often
+    it was called, or on what was asked before, is no function of its inputs.
+    """
     cases = {}
     for exercise in exercises:
         drawn: list[Case] = []
+        first: list[Case] = []
         for number in range(draws):
             text = f"{exercise.lesson}/{exercise.name}/{number}".encode()
             digest = hmac.new(secret, text, hashlib.sha256).digest()
             drawn += exercise.draw(int.from_bytes(digest[:4], "big") >> 1)
-        cases[exercise.name] = tuple(drawn)
+            first = first or list(drawn)
+        cases[exercise.name] = (*drawn, *reversed(first))
     return cases

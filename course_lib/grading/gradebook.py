@@ -1,7 +1,9 @@
 """The gradebook: SQLite, written as results come, so that a grader killed at any moment loses nothing."""
 
 import json
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +12,11 @@ from pathlib import Path
 
 from course_lib.grading.intake import Submission
 from course_lib.grading.marking import Mark, Marked, Status
+from course_lib.grading.roster import Roster
 from course_lib.runtime import CourseError
 
-_FORMAT = 1
+_FORMAT = 2
+_MOST_CODE = 50_000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS runs (
@@ -20,11 +24,15 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE TABLE IF NOT EXISTS submissions (
     student TEXT PRIMARY KEY, name TEXT NOT NULL, lms_id TEXT NOT NULL, origin TEXT NOT NULL,
     sha256 TEXT NOT NULL, submitted TEXT, state TEXT NOT NULL CHECK (state IN ('waiting', 'done', 'failed')),
-    problem TEXT NOT NULL DEFAULT '', flags TEXT NOT NULL DEFAULT '[]', seconds REAL, graded TEXT);
+    problem TEXT NOT NULL DEFAULT '', flags TEXT NOT NULL DEFAULT '[]', seconds REAL, graded TEXT,
+    lms TEXT NOT NULL DEFAULT '', email TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS results (
     student TEXT NOT NULL REFERENCES submissions (student), position INTEGER NOT NULL,
     exercise TEXT NOT NULL, points REAL NOT NULL, most INTEGER NOT NULL, status TEXT NOT NULL,
     reason TEXT NOT NULL, mistake TEXT NOT NULL, label TEXT NOT NULL, detail TEXT NOT NULL,
+    PRIMARY KEY (student, exercise));
+CREATE TABLE IF NOT EXISTS code (
+    student TEXT NOT NULL REFERENCES submissions (student), exercise TEXT NOT NULL, source TEXT NOT NULL,
     PRIMARY KEY (student, exercise));
 CREATE TABLE IF NOT EXISTS adjustments (
     id INTEGER PRIMARY KEY, student TEXT NOT NULL, exercise TEXT NOT NULL, points REAL NOT NULL,
@@ -58,6 +66,8 @@ class Row:
     adjustments: dict[str, Adjustment]
     days_late: int
     penalty: float
+    lms: str = ""
+    email: str = ""
 
     def points_of(self, mark: Mark) -> float:
         """Return an exercise's points, after adjustment."""
@@ -174,14 +184,18 @@ class Gradebook:
                     continue
                 waiting.append(each)
                 self._connection.execute(
-                    "INSERT INTO submissions (student, name, lms_id, origin, sha256, submitted, state)"
-                    " VALUES (?, ?, ?, ?, ?, ?, 'waiting') ON CONFLICT (student) DO UPDATE SET"
-                    " name = excluded.name, lms_id = excluded.lms_id, origin = excluded.origin,"
-                    " sha256 = excluded.sha256, submitted = excluded.submitted, state = 'waiting'",
+                    "INSERT INTO submissions"
+                    " (student, name, lms_id, lms, email, origin, sha256, submitted, state)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'waiting') ON CONFLICT (student) DO UPDATE SET"
+                    " name = excluded.name, lms_id = excluded.lms_id, lms = excluded.lms,"
+                    " email = excluded.email, origin = excluded.origin, sha256 = excluded.sha256,"
+                    " submitted = excluded.submitted, state = 'waiting'",
                     (
                         each.student,
                         each.name,
                         each.lms_id,
+                        each.lms,
+                        each.email,
                         each.origin,
                         each.sha256,
                         each.submitted.isoformat() if each.submitted else None,
@@ -209,6 +223,15 @@ class Gradebook:
                         mark.detail,
                     )
                     for position, mark in enumerate(marked.marks)
+                ],
+            )
+            self._connection.execute("DELETE FROM code WHERE student = ?", (student,))
+            self._connection.executemany(
+                "INSERT INTO code VALUES (?, ?, ?)",
+                [
+                    (student, exercise, source)
+                    for exercise, source in marked.code.items()
+                    if len(source) <= _MOST_CODE
                 ],
             )
             self._connection.execute(
@@ -293,9 +316,30 @@ class Gradebook:
                     adjustments.get(row["student"], {}),
                     days,
                     min(1.0, days * rate / 100),
+                    row["lms"],
+                    row["email"],
                 )
             )
         return found
+
+    def code(self) -> dict[str, dict[str, str]]:
+        """Return, by student, the cells that define the exercises."""
+        found: dict[str, dict[str, str]] = {}
+        for row in self._connection.execute("SELECT * FROM code ORDER BY student, exercise"):
+            found.setdefault(row["student"], {})[row["exercise"]] = row["source"]
+        return found
+
+    # --- the roster ----------------------------------------------------------------------
+
+    def set_roster(self, roster: Roster) -> None:
+        """Keep the class's roster, in place of an older one."""
+        self.set_fact("roster", json.dumps(roster.as_value(), ensure_ascii=False))
+
+    @property
+    def roster(self) -> Roster | None:
+        """The roster that was given last, None if there was none."""
+        kept = self.fact("roster")
+        return Roster.from_value(json.loads(kept)) if kept else None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -306,6 +350,40 @@ class Gradebook:
             self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+
+
+def graded_already(out: Path, lesson: int) -> tuple[dict[str, str], Roster | None]:
+    """Return the fingerprints of what a folder's gradebook has marks for, by student, and its roster.
+
+    The folder is left as it is: a copy is read.
+
+    Raises:
+        CourseError: the gradebook cannot be used, or is another lesson's.
+
+    """
+    path = out / "gradebook.sqlite"
+    if not path.exists():
+        return {}, None
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        for suffix in ("", "-wal"):
+            try:
+                shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise CourseError(
+                    f"The gradebook {path} cannot be used ({error}): choose another folder with -o."
+                ) from error
+        book = Gradebook(copy)
+        try:
+            book.settle("lesson", f"{lesson:02d}", f"{out} holds another lesson's gradebook")
+            rows = book._connection.execute(
+                "SELECT student, sha256 FROM submissions WHERE state = 'done'"
+            )
+            return {row["student"]: row["sha256"] for row in rows}, book.roster
+        finally:
+            book.close()
 
 
 def days_late(submitted: datetime, due: datetime) -> int:

@@ -9,12 +9,20 @@ from typing import Literal
 
 import torch
 
-from course_lib.exercises.forbidden import find_forbidden
+from course_lib.exercises.forbidden import Use, find_forbidden
 from course_lib.exercises.judging import CaseResult, KnownAnswers, Verdict, judge, kind_of
 from course_lib.exercises.probing import Outcome
 from course_lib.exercises.spec import Case, Exercise
 from course_lib.grading.intake import Submission, parse_notebook
-from course_lib.grading.notebook import Lesson, Plan, patched_modules, plan, python_of
+from course_lib.grading.notebook import (
+    Lesson,
+    Plan,
+    lines_behind,
+    patched_modules,
+    plan,
+    python_of,
+)
+from course_lib.grading.outputs import disagreements
 from course_lib.grading.reduced import answer_modules, modules_of
 from course_lib.grading.sandbox.protocol import (
     Cell,
@@ -31,6 +39,7 @@ from course_lib.grading.supply import finished_parts
 Status = Literal["passed", "failed", "not-attempted", "forbidden", "not-graded"]
 
 MOST_RESTARTS = 12
+_MOST_REASON, _MOST_DETAIL, _MOST_FLAG, _MOST_FLAGS = 1500, 500, 300, 40
 _UNJUDGED = "What came back could not be compared: a human will look at it."
 _MAY_BE_SPARED = ("failed", "not-attempted")
 # One thread at a time, except while a sandbox works: oracles and probes set torch's one random state, and
@@ -78,6 +87,7 @@ class Marked:
         seconds: how long it took.
         problem: why it could not be graded, or "".
         retry: the problem is the grader's own, so that it is worth another try.
+        code: by exercise, the cell that defines it; to be compared with other students'.
 
     """
 
@@ -86,6 +96,7 @@ class Marked:
     seconds: float
     problem: str = ""
     retry: bool = False
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -97,6 +108,8 @@ class _Findings:
     missing: dict[str, list[str]] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     stopped_cells: dict[int, str] = field(default_factory=dict)
+    called: dict[str, list[str]] = field(default_factory=dict)
+    printed: list[str] = field(default_factory=list)
 
 
 class Marker:
@@ -150,7 +163,20 @@ class Marker:
         except GradingTrouble as trouble:
             return self.nothing(str(trouble), time.monotonic() - begun, retry=True)
         flags = self._flags(submission, planned, findings, marks)
-        return Marked(tuple(marks.values()), tuple(flags), time.monotonic() - begun)
+        flags += disagreements(
+            self._lesson.published,
+            cells,
+            {name: mark.status == "passed" for name, mark in marks.items()},
+            {each.name: each.defines for each in self._lesson.exercises},
+            [index for index, error in findings.cells.items() if error is None],
+            findings.printed,
+        )
+        return Marked(
+            tuple(_readable(mark) for mark in marks.values()),
+            tuple(_plain_text(flag, _MOST_FLAG) for flag in flags),
+            time.monotonic() - begun,
+            code={name: each[-1].source for name, each in planned.definitions.items() if each},
+        )
 
     def nothing(self, problem: str, seconds: float = 0.0, retry: bool = False) -> Marked:
         """Return no marks for a submission that could not be graded, with the reason."""
@@ -178,7 +204,13 @@ class Marker:
                 self._probes_module,
                 tuple(cells),
                 tuple(
-                    ProbeCall(each.name, each.defines, each.probe.__name__, self._cases[each.name])
+                    ProbeCall(
+                        each.name,
+                        each.defines,
+                        each.probe.__name__,
+                        self._cases[each.name],
+                        each.forbidden,
+                    )
                     for each in remaining
                 ),
                 supply,
@@ -188,6 +220,9 @@ class Marker:
             findings.cells.update(response.cells)
             findings.outcomes.update(response.outcomes)
             findings.missing.update(response.missing)
+            findings.called.update(response.called)
+            if len(response.output.encode()) < self._limits.kept_output_bytes:
+                findings.printed.append(response.output)
             if response.stop is None:
                 return findings
             kind, _, name = response.stop.unit.partition(" ")
@@ -225,7 +260,7 @@ class Marker:
 
         definitions = planned.definitions[exercise.name]
         if definitions:
-            uses = find_forbidden(python_of(definitions[-1].source), exercise.forbidden)
+            uses = _proved_uses(definitions[-1].source, exercise)
             if uses:
                 return lost(
                     "forbidden",
@@ -308,29 +343,58 @@ class Marker:
             flags.append("No exercise's name is defined: is this another lesson's notebook?")
         flags += [f"Cell {index}: {why}" for index, why in findings.stopped_cells.items()]
         for cell in planned.cells:
-            for text, lineno in patched_modules(cell.source):
-                flags.append(f"Cell {cell.index}, line {lineno} assigns to `{text}`.")
+            for what, lineno in patched_modules(cell.source):
+                flags.append(f"Cell {cell.index}, line {lineno} {what}.")
         flags += [
             f"`{mark.exercise}` could not be judged ({mark.detail})."
             for mark in marks.values()
             if mark.status == "not-graded"
         ]
         for exercise in self._lesson.exercises:
-            last = [each.index for each in planned.definitions[exercise.name]][-1:]
-            if marks[exercise.name].status == "passed":
-                flags += self._forbidden_elsewhere(exercise, planned.added, last)
-        return list(dict.fromkeys(flags))
+            if marks[exercise.name].status != "passed":
+                continue
+            flags += [
+                f"While `{exercise.name}` was asked, `{name}` was called, which it does not allow."
+                for name in findings.called.get(exercise.name, ())
+            ]
+            flags += self._forbidden_elsewhere(exercise, planned.added)
+            if not planned.definitions[exercise.name]:
+                flags.append(f"`{exercise.name}` is right, but no cell is seen to define it.")
+        flags = list(dict.fromkeys(flags))
+        more = len(flags) - _MOST_FLAGS
+        return flags if more <= 0 else [*flags[:_MOST_FLAGS], f"There are {more} more flags."]
 
-    def _forbidden_elsewhere(
-        self, exercise: Exercise, added: Sequence[Cell], judged: Sequence[int]
-    ) -> list[str]:
+    def _forbidden_elsewhere(self, exercise: Exercise, added: Sequence[Cell]) -> list[str]:
         return [
             f"Cell {cell.index}, line {use.lineno} uses `{use.name}`, "
             f"which `{exercise.name}` does not allow."
             for cell in added
-            if cell.index not in judged
             for use in find_forbidden(python_of(cell.source), exercise.forbidden)
         ]
+
+
+def _proved_uses(source: str, exercise: Exercise) -> list[Use]:
+    """Return the forbidden names behind the exercise's objects in the cell that defines them."""
+    behind = lines_behind(source, exercise.defines)
+    uses = find_forbidden(python_of(source), exercise.forbidden)
+    return [use for use in uses if behind is None or use.lineno in behind]
+
+
+def _readable(mark: Mark) -> Mark:
+    """Return the mark with texts that are safe to show anywhere, however the student's code chose them."""
+    return replace(
+        mark,
+        reason=_plain_text(mark.reason, _MOST_REASON),
+        detail=_plain_text(mark.detail, _MOST_DETAIL),
+    )
+
+
+def _plain_text(text: str, most: int) -> str:
+    """Return a text on one line, cut, without characters that steer a terminal or the direction of writing."""
+    shown = "".join(
+        each if each.isprintable() else " " if each.isspace() else "�" for each in text[:most]
+    )
+    return shown if len(text) <= most else shown[: most - 1] + "…"
 
 
 @contextmanager

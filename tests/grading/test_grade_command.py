@@ -1,8 +1,10 @@
 """`course grade`, `regrade` and `adjust` from the command line to the reports, with the real sandbox."""
 
 import csv
+import io
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -11,11 +13,13 @@ import time
 from datetime import datetime
 
 import pytest
+from rich.console import Console
 from submissions import EXERCISES, SOLUTIONS, as_bytes, notebook
 
+from course_lib.cli.grade import _duration, _progress
 from course_lib.grading.batch import _alone
 from course_lib.grading.gradebook import Gradebook, days_late
-from course_lib.grading.intake import Submission
+from course_lib.grading.intake import Submission, collect
 from course_lib.grading.marking import Mark, Marked
 from course_lib.grading.reports import write_all
 from course_lib.runtime import CourseError
@@ -63,6 +67,11 @@ def test_a_class_from_folder_to_reports(needs_sandbox, class_folder, options, tm
     assert done.returncode == 1, done.stderr  # one could not be graded
     assert "4 of 5 graded" in done.stdout
     assert "not JSON" in done.stderr
+    lines = done.stderr.splitlines()
+    assert [line.split()[0] for line in lines] == [f"{number}/5" for number in range(1, 6)]
+    assert " left" in lines[0]
+    assert " left" not in lines[-1]
+    assert any(f"anna: {POINTS:g} points" in line for line in lines)
     with open(out / "gradebook.csv", newline="") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
     assert float(rows["anna"]["total"]) == POINTS
@@ -104,6 +113,71 @@ def test_a_class_from_folder_to_reports(needs_sandbox, class_folder, options, tm
     ben = next(s for s in json.loads(regraded.stdout)["students"] if s["student"] == "ben")
     assert ben["points"] == POINTS / 2 + 3
     assert "&lt;i&gt;oral exam&lt;/i&gt;" in (out / "feedback" / "ben.html").read_text()
+
+
+def test_a_dry_run_shows_who_is_who_and_writes_nothing(class_folder, options, tmp_path):
+    (class_folder / "dora.ipynb").write_text("x")
+    roster = tmp_path / "roster.csv"
+    roster.write_text("name,id\nAnna,1\nben,2\nZoe,3\n")
+    before = sorted(tmp_path.rglob("*"))
+    words = ["grade", class_folder, *options, "--roster", roster, "--dry-run"]
+    shown = course(*words)
+    assert shown.returncode == 0, shown.stderr
+    assert "Anna (by name)" in shown.stdout
+    assert "4 of 4 submissions would be graded. Nothing was run or written." in shown.stdout
+    assert "In nobody's name in the roster (2): carla, dora" in shown.stdout
+    assert "Without a submission (1): Zoe" in shown.stdout
+    value = json.loads(course(*words, "--json").stdout)
+    assert [each["matched_to"] for each in value["submissions"]] == ["Anna", "ben", None, None]
+    assert value["without_submission"] == ["Zoe"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+    book = Gradebook(tmp_path / "out" / "gradebook.sqlite")
+    book.settle("lesson", "07", "")
+    carla = next(each for each in collect([class_folder], 7) if each.student == "carla")
+    book.enter([carla])
+    book.write("carla", marked())
+    value = json.loads(course(*words, "--json", "--resume").stdout)
+    assert [each["graded_already"] for each in value["submissions"]] == [False, False, True, False]
+    book.close()
+    other = ["--lesson", "5", *options[2:]]
+    wrong = course("grade", class_folder, *other, "--dry-run")
+    assert wrong.returncode == 2
+    assert "another lesson's" in wrong.stderr
+
+
+def test_saved_outputs_copies_and_a_roster_reach_the_reports(needs_sandbox, tmp_path):
+    exact = 'print("shape", tuple(torch.ones(2, 3).shape))'
+    published = notebook(added=(exact,))
+    published[-1]["metadata"] = {"tags": ["nbval-check-output"]}
+    (tmp_path / "published.ipynb").write_bytes(as_bytes(published))
+    folder = tmp_path / "students"
+    for number, text in enumerate(["shape (2, 3)\n", "shape (9, 9)\n"]):
+        cells = notebook(SOLUTIONS, added=(exact,))
+        cells[-1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": text}]
+        (folder / f"s{number}").mkdir(parents=True)
+        (folder / f"s{number}" / "07.ipynb").write_bytes(as_bytes(cells))
+    roster = tmp_path / "roster.csv"
+    roster.write_text("name,id,email\nAda Lovelace,s0,ada@x.org\nZoe,z,zoe@x.org\n")
+    options = ["--lesson", "7", "-o", tmp_path / "out", "--roster", roster]
+    published_option = ["--published", tmp_path / "published.ipynb"]
+    done = course("grade", folder, *options, *published_option)
+    assert done.returncode == 0, done.stderr
+    assert "In nobody's name in the roster (1): s1" in done.stdout
+    assert "Without a submission (1): Zoe" in done.stdout
+    grades = json.loads((tmp_path / "out" / "grades.json").read_text())
+    first, second = grades["students"]
+    assert first["points"] == second["points"] == POINTS
+    assert first["flags"] == []
+    assert any(
+        "the saved output is not what the re-run printed" in each for each in second["flags"]
+    )
+    assert first["roster"]["name"] == "Ada Lovelace"
+    assert second["roster"] is None
+    assert [each["name"] for each in grades["class"]["roster"]["missing"]] == ["Zoe"]
+    with sqlite3.connect(tmp_path / "out" / "gradebook.sqlite") as book:
+        kept = dict(book.execute("SELECT exercise, source FROM code WHERE student = 's0'"))
+    assert kept == SOLUTIONS
 
 
 def test_killed_at_any_moment_resume_finishes_with_the_same_marks(
@@ -223,6 +297,19 @@ def test_no_sandbox_is_one_sentence_and_unsafe_warns(class_folder, options, tmp_
             ],
             "needs --due",
         ),
+        (
+            ["grade", "IN", "--lesson", "7", "-o", "OUT", "--roster", "nowhere"],
+            "cannot be read (No such file or directory)",
+        ),
+        (["grade", "IN", "--lesson", "7", "-o", "OUT", "--roster", "IN"], "is a folder"),
+        (
+            ["grade", "IN", "--lesson", "7", "-o", "OUT", "--roster", "PUB"],
+            "has no column that names students",
+        ),
+        (
+            ["grade", "nowhere", "--lesson", "7", "-o", "OUT", "--published", "PUB", "--dry-run"],
+            "does not exist",
+        ),
         (["regrade", "--lesson", "7", "-o", "OUT"], "There is no gradebook"),
         (
             ["adjust", "anna", "attention", "1", "-o", "OUT", "--reason", "x"],
@@ -303,7 +390,7 @@ def test_texts_are_escaped_and_formulas_defused(tmp_path):
     book = Gradebook(tmp_path / "g.sqlite")
     book.settle("lesson", "07", "")
     evil = "<img src=x onerror=alert(1)>"
-    entered(book, "anna", name="=HYPERLINK(1)", lms_id="12")
+    entered(book, "anna", name="=HYPERLINK(1)", lms_id="12", lms="canvas")
     entered(book, "ben", name=evil)
     book.write("anna", marked(reason=evil, status="failed", points=0.0, label=evil))
     book.write("ben", Marked(marked().marks, (evil,), 1.0, problem=evil))
@@ -326,6 +413,47 @@ def test_what_the_grader_failed_on_waits_again_and_what_the_student_failed_on_do
     book.write("anna", Marked((), (), 1.0, "The sandbox did not start.", retry=True))
     book.write("ben", Marked((), (), 1.0, "The file is empty."))
     assert book.enter([anna, ben]) == [anna]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_progress_is_a_bar_for_a_person_and_lines_for_a_pipe(live):
+    shown = io.StringIO()
+    console = Console(
+        file=shown, force_terminal=live, width=120, highlight=False, color_system=None
+    )
+    given = [Submission(name, name, "", "x", b"1") for name in ("anna", "[red]ben", "carla")]
+    with _progress(console) as (started, finished):
+        started(3, 5)
+        finished(given[0], marked())
+        finished(given[1], marked(0.0, "failed"))
+        if live:
+            assert "2/3" in _last_frame(shown)
+            assert "left:" in _last_frame(shown)
+        finished(given[2], Marked((), (), 0.1, "The file is empty."))
+    text = shown.getvalue()
+    assert "2 of 5 are graded already." in text
+    assert "carla: The file is empty." in text
+    assert ("\x1b[" in text) == live
+    if not live:
+        first, second, third = text.splitlines()[1:]
+        assert re.fullmatch(r"1/3 anna: 4 points, 1\.0 s, about \d+ s left", first)
+        assert second.startswith("2/3 [red]ben: 0 points")
+        assert third == "3/3 carla: The file is empty."
+
+
+def _last_frame(shown):
+    """Wait until the bar has been drawn with what it was told, and return all that was drawn."""
+    deadline = time.monotonic() + 30
+    while "2/3" not in shown.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "about 0 s"), (119, "about 119 s"), (121, "about 2 min")]
+)
+def test_the_time_left_in_words(seconds, text):
+    assert _duration(seconds) == text
 
 
 def test_two_graders_do_not_work_in_one_folder(tmp_path):

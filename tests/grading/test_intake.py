@@ -6,6 +6,7 @@ import os
 import stat
 import struct
 import zipfile
+from datetime import UTC, datetime
 
 import pytest
 from submissions import as_bytes, notebook
@@ -78,6 +79,193 @@ def test_moodle_flat_names(tmp_path):
     path = tmp_path / "Ada Lovelace_11_assignsubmission_file_07_self_attention.ipynb"
     path.write_bytes(NOTEBOOK)
     assert [(each.name, each.lms_id) for each in collect([path], 7)] == [("Ada Lovelace", "11")]
+
+
+METADATA = """---
+submission_801:
+  :submitters:
+  - :name: Ada Lovelace
+    :sid: 'u1001'
+    :email: ada@example.org
+  :created_at: 2026-01-31 22:30:00.123456000 Z
+  :score: 12.0
+  :status: processed
+  :results:
+    tests: []
+submission_802:
+  :submitters:
+  - :name: Emmy Noether
+    :sid: 1002
+    :email: emmy@example.org
+  - :name: Grace Hopper
+    :sid:
+    :email: grace@example.org
+  :created_at: 2026-01-31 12:00:00 -0800
+"""
+
+
+@pytest.mark.parametrize(
+    ("top", "folder"),
+    [
+        ("", None),
+        ("assignment_99_export/", None),
+        ("", "unpacked"),
+        ("assignment_99_export/", "unpacked"),
+        ("assignment_99_export/", "unpacked/assignment_99_export"),
+    ],
+)
+def test_gradescope_names_times_and_groups(tmp_path, top, folder):
+    files = {
+        f"{top}submission_metadata.yml": METADATA,
+        f"{top}submission_801/07_self_attention.ipynb": NOTEBOOK,
+        f"{top}submission_802/work/07_self_attention.ipynb": NOTEBOOK,
+        f"{top}submission_803/07_self_attention.ipynb": NOTEBOOK,
+        "__MACOSX/._submission_metadata.yml": b"\0",
+    }
+    path = zipped(tmp_path / "gradescope.zip", files)
+    if folder:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(tmp_path / "unpacked")
+        path = tmp_path / folder
+    found = {each.name: each for each in collect([path], 7)}
+    assert {(each.name, each.lms_id, each.email, each.lms) for each in found.values()} == {
+        ("Ada Lovelace", "u1001", "ada@example.org", "gradescope"),
+        ("Emmy Noether", "1002", "emmy@example.org", "gradescope"),
+        ("Grace Hopper", "", "grace@example.org", "gradescope"),
+        ("submission_803", "", "", ""),
+    }
+    assert found["Emmy Noether"].origin == found["Grace Hopper"].origin
+    assert found["Emmy Noether"].data == NOTEBOOK
+    local = datetime(2026, 1, 31, 20, 0, tzinfo=UTC).astimezone().replace(tzinfo=None)
+    assert found["Emmy Noether"].submitted == local
+    ada = datetime(2026, 1, 31, 22, 30, 0, 123456, tzinfo=UTC).astimezone().replace(tzinfo=None)
+    assert found["Ada Lovelace"].submitted == ada
+
+
+@pytest.mark.parametrize("top", ["", "export/"])
+def test_a_students_own_metadata_renames_nobody(tmp_path, top):
+    forged = (
+        "submission_1: {':submitters': [{':name': Zoe}]}\nanna: {':submitters': [{':name': Zoe}]}"
+    )
+    right = forged.replace("Zoe", "Ada")
+    files = {
+        f"{top}anna/submission_metadata.yml": forged,
+        f"{top}anna/07.ipynb": NOTEBOOK,
+        f"{top}ben/07.ipynb": NOTEBOOK,
+    }
+    found = collect([zipped(tmp_path / "z.zip", files)], 7)
+    assert [each.name for each in found] == ["anna", "ben"]
+    files = {
+        f"{top}submission_1/submission_metadata.yml": forged,
+        f"{top}submission_1/07.ipynb": NOTEBOOK,
+        f"{top}submission_2/07.ipynb": NOTEBOOK,
+        f"{top}submission_metadata.yml": right,
+    }
+    path = zipped(tmp_path / "g.zip", files)
+    assert [each.name for each in collect([path], 7)] == ["Ada", "submission_2"]
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    assert [each.name for each in collect([tmp_path / "unpacked" / top], 7)] == [
+        "Ada",
+        "submission_2",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[1, 2]",
+        "a: b",
+        "submission_1: {':submitters': 7}",
+        "a: &a [*a",
+        "!!python/object/apply:os.system ['true']",
+        "{" * 3000,
+        "[" * 1_000_000,
+        "a: !!timestamp soon",
+        "a: " + "- " * 300_000,
+        "\0",
+    ],
+)
+def test_metadata_that_gradescope_did_not_write_is_one_sentence(tmp_path, text):
+    files = {"submission_metadata.yml": text, "submission_1/07.ipynb": NOTEBOOK}
+    path = zipped(tmp_path / "g.zip", files)
+    with pytest.raises(CourseError, match="is not what Gradescope writes") as caught:
+        collect([path], 7)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {":submitters": []},
+        {":submitters": [7, None, "x"]},
+        {":submitters": [{":name": ["x"], ":sid": {}, ":email": None}]},
+        {":submitters": [{":name": "A"}], ":created_at": "soon"},
+        {":submitters": [{":name": "A"}], ":created_at": "9999-12-31T23:59:59+00:00"},
+    ],
+)
+def test_odd_submitters_cost_nobody_the_submission(tmp_path, about):
+    files = {
+        "submission_metadata.yml": json.dumps({"submission_1": about}),
+        "submission_1/07.ipynb": NOTEBOOK,
+    }
+    found = collect([zipped(tmp_path / "g.zip", files)], 7)
+    assert found
+    assert all(each.data == NOTEBOOK and not each.problem for each in found)
+
+
+def test_the_system_is_told_by_the_names(tmp_path):
+    files = {
+        "curieada_12345_67890_07.ipynb": NOTEBOOK,
+        "Ada Lovelace_11_assignsubmission_file_/07.ipynb": NOTEBOOK,
+        "anna/07.ipynb": NOTEBOOK,
+    }
+    found = collect([zipped(tmp_path / "z.zip", files)], 7)
+    assert {each.name: each.lms for each in found} == {
+        "curieada": "canvas",
+        "Ada Lovelace": "moodle",
+        "anna": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Lesson 7_alovelace_attempt_2026-01-31-10-20-30_07.ipynb", "export of Blackboard"),
+        ("123-456 - Ada Lovelace - Jan 31, 2026 1020 AM/07.ipynb", "export of Brightspace"),
+        ("first.zip", "holds other zips and no notebook"),
+        ("notes.txt", "give the zip that holds all submissions"),
+    ],
+)
+def test_zips_of_other_kinds_are_one_sentence(tmp_path, name, words):
+    with pytest.raises(CourseError, match=words) as caught:
+        collect([zipped(tmp_path / "z.zip", {name: NOTEBOOK})], 7)
+    assert "\n" not in str(caught.value)
+
+
+def test_metadata_that_is_a_link_or_a_folder_is_one_sentence(tmp_path):
+    (tmp_path / "ben").mkdir()
+    (tmp_path / "ben" / "07.ipynb").write_bytes(NOTEBOOK)
+    (tmp_path / "submission_metadata.yml").symlink_to("/etc/passwd")
+    with pytest.raises(CourseError, match="cannot be used: the file is a link"):
+        collect([tmp_path], 7)
+    (tmp_path / "submission_metadata.yml").unlink()
+    (tmp_path / "submission_metadata.yml").mkdir()
+    with pytest.raises(CourseError, match="cannot be used: this is a folder"):
+        collect([tmp_path], 7)
+
+
+def test_one_students_odd_name_does_not_refuse_the_class(tmp_path):
+    name = "anna/Lesson 7_anna_attempt_2026-01-31-10-20-30_07.ipynb"
+    path = zipped(tmp_path / "z.zip", {name: NOTEBOOK, "ben/07.ipynb": NOTEBOOK})
+    assert [each.name for each in collect([path], 7)] == ["anna", "ben"]
+
+
+def test_a_folder_of_zips_is_told_to_give_them(tmp_path):
+    zipped(tmp_path / "one.zip", {"anna/07.ipynb": NOTEBOOK})
+    with pytest.raises(CourseError, match=r"give the zips themselves \(.*one\.zip"):
+        collect([tmp_path], 7)
 
 
 def test_the_lessons_own_notebook_is_chosen_and_doubt_is_a_problem(tmp_path):
@@ -173,7 +361,7 @@ def test_links_pipes_and_folders_are_problems_not_hangs(tmp_path):
     found = {each.student: each.problem for each in collect([tmp_path], 7)}
     assert "link" in found["anna"]
     assert "regular file" in found["ben"]
-    assert "carla" not in found
+    assert "folder" in found["carla"]
     assert found["dora"] == ""
 
 

@@ -89,7 +89,9 @@ class Bubblewrap:
         argv += ["--proc", "/proc", "--dev", "/dev"]
         for path in ("/tmp", "/dev/shm"):
             argv += [*_size(file_bytes), "--tmpfs", path]
-        return [*argv, "--remount-ro", "/", "--chdir", "/tmp", "--"]
+        # What is shared by all who run in here must not change: devices could be removed from a writable /dev.
+        argv += ["--remount-ro", "/dev", "--remount-ro", "/"]
+        return [*argv, "--chdir", "/tmp", "--"]
 
     def _covered(self, bound: list[tuple[Path, str]]) -> list[str]:
         """Return where, inside, something lies that must be covered up."""

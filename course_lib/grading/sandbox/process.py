@@ -318,6 +318,7 @@ class _Reader:
         self._next += [f"exercise {call.exercise}" for call in request.exercises]
         self._next.reverse()
         self._calls = {call.exercise: len(call.cases) for call in request.exercises}
+        self._watched = {call.exercise: call.watched for call in request.exercises}
         self._partial: dict[str, dict[int, Outcome]] = {}
 
     def feed(self, data: bytes) -> None:
@@ -367,6 +368,8 @@ class _Reader:
             self._missing(frame.get("exercise"), frame.get("names"))
         elif kind == "outcome":
             self._outcome(frame.get("exercise"), frame.get("case"), frame.get("outcome"))
+        elif kind == "called":
+            self._called(frame.get("exercise"), frame.get("names"))
         elif kind == "done":
             self.done = True
         elif kind != "ready":
@@ -386,6 +389,13 @@ class _Reader:
         if self.unit != f"exercise {exercise}" or not isinstance(names, list):
             raise ValueError("a report of an exercise that is not running")
         self.response.missing[exercise] = [str(name)[:100] for name in names[:20]]
+
+    def _called(self, exercise: Any, names: Any) -> None:
+        if self.unit != f"exercise {exercise}" or not isinstance(names, list):
+            raise ValueError("a report of calls in an exercise that is not running")
+        known = [name for name in self._watched[exercise] if name in names]
+        before = self.response.called.get(exercise, [])
+        self.response.called[exercise] = [*before, *(each for each in known if each not in before)]
 
     def _outcome(self, exercise: Any, number: Any, value: Any) -> None:
         if self.unit != f"exercise {exercise}":

@@ -53,12 +53,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class ProbeCall:
-    """One exercise to probe: the names that the student defines, the probe's name, the cases."""
+    """One exercise to probe: the names that the student defines, the probe's name, the cases.
+
+    ``watched`` are functions and classes by dotted name; which of them were called is reported.
+    """
 
     exercise: str
     defines: tuple[str, ...]
     probe: str
     cases: tuple[Case, ...]
+    watched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class Request:
                     "probe": call.probe,
                     "cases": [inputs for inputs, _ in drawn],
                     "layouts": [layouts for _, layouts in drawn],
+                    "watched": list(call.watched),
                 }
             )
         return pack(
@@ -142,6 +147,7 @@ class Response:
         cells: by index, the error of each cell that ran (None for none).
         outcomes: by exercise, the outcomes in the order of its cases; only complete ones.
         missing: by exercise, names that nothing defined.
+        called: by exercise, which of the watched names were seen to be called.
         stop: where the run ended early, None if it did not.
         output: the beginning of what was printed.
 
@@ -150,6 +156,7 @@ class Response:
     cells: dict[int, CellError | None] = field(default_factory=dict)
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
+    called: dict[str, list[str]] = field(default_factory=dict)
     stop: Stop | None = None
     output: str = ""
 

@@ -17,6 +17,7 @@ from typing import Any
 
 _LENGTH = struct.Struct("<Q")
 _MOST_TEXT = 300
+_MOST_NOTED = 20_000
 
 
 def main() -> None:
@@ -49,6 +50,7 @@ def work(request: bytes, request_limits: dict[str, int], reply_fd: int, shell: A
     wanted = unpack(request, Limits(**request_limits))
     send = _sender(reply_fd, pack)
     probes = _probes(wanted["probes_module"], wanted["exercises"])
+    watches = {each["name"]: Watch(each["watched"]) for each in wanted["exercises"]}
     send({"kind": "ready"})
     for cell in wanted["cells"]:
         send({"kind": "begin", "unit": f"cell {cell['index']}"})
@@ -68,14 +70,104 @@ def work(request: bytes, request_limits: dict[str, int], reply_fd: int, shell: A
             laid_out = _laid_out(inputs, exercise["layouts"][number], torch)
             frame = {"kind": "outcome", "exercise": name, "case": number}
             try:
-                outcome = run_probe(probes[name], objects, laid_out)
+                with watches[name]:
+                    outcome = run_probe(probes[name], objects, laid_out)
                 send({**frame, "outcome": outcome.to_value()})
             except BaseException as error:  # SystemExit and values that cannot be sent, too
                 failure = Failure("error", type(error).__name__[:100], str(error)[:_MOST_TEXT])
                 outcome = Outcome(None, {}, failure, {})
                 send({**frame, "outcome": outcome.to_value()})
+        if watches[name].seen:
+            send({"kind": "called", "exercise": name, "names": sorted(watches[name].seen)})
     send({"kind": "done"})
     os._exit(0)
+
+
+class Watch:
+    """Notes which of some functions and classes are called while it is entered.
+
+    It is told by the interpreter of every call, whatever name or road led there, up to a number of calls, so
+    that slow code is not slowed down. It is a hint for a human: the student's code runs in the same process and
+    can switch it off. What the probe itself calls is not noted.
+
+    Args:
+        names: dotted names; those of modules, and those that are not there, are passed over.
+
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self.seen: set[str] = set()
+        self._left = 0
+        self._by_code: dict[types.CodeType, str] = {}
+        self._builtins: dict[int, str] = {}
+        self._methods: dict[str, str] = {}
+        self._operators: dict[str, str] = {}
+        for name in names:
+            self._add(name)
+
+    def _add(self, name: str) -> None:
+        owner, last = _found(name.rpartition(".")[0]), name.rpartition(".")[2]
+        thing = getattr(owner, last, None)
+        if isinstance(thing, type):
+            for method in (vars(thing).get("__init__"), vars(thing).get("forward")):
+                if isinstance(method, types.FunctionType):
+                    self._by_code[method.__code__] = name
+        elif isinstance(thing, types.FunctionType):
+            self._by_code[thing.__code__] = name
+        elif isinstance(owner, type) and callable(thing):
+            self._methods[last] = name
+        elif isinstance(thing, types.BuiltinFunctionType):
+            self._builtins[id(thing)] = name
+        if not isinstance(thing, (type, types.ModuleType, types.NoneType)):
+            self._operators[last] = name
+
+    def __enter__(self) -> None:
+        self._left = _MOST_NOTED
+        if self._by_code or self._builtins or self._methods:
+            sys.setprofile(self._note)
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _note(self, frame: types.FrameType, event: str, argument: Any) -> None:
+        self._left -= 1
+        if self._left < 0:
+            sys.setprofile(None)
+        if event == "c_call":
+            name = self._builtins.get(id(argument))
+            if name is None and argument.__name__ in self._methods:
+                owner = type(argument.__self__)
+                name = self._methods[argument.__name__] if hasattr(owner, "requires_grad") else None
+            caller: types.FrameType | None = frame
+        elif event == "call":
+            code, caller = frame.f_code, frame.f_back
+            name = self._by_code.get(code)
+            if name is None and code.co_name == "__call__" and "_ops.py" in code.co_filename:
+                name = self._operator(frame)
+        else:
+            return
+        if name is not None and caller is not None and not _is_probe(caller):
+            self.seen.add(name)
+
+    def _operator(self, frame: types.FrameType) -> str | None:
+        """Return the watched function whose operator is called, as in ``torch.ops.aten.softmax(x)``."""
+        operator = str(next(iter(frame.f_locals.values()), "")).partition(".")[2].split(".")[0]
+        if operator.startswith("_scaled_dot_product_"):
+            operator = "scaled_dot_product_attention"
+        return self._operators.get(operator) or self._operators.get(operator.lstrip("_"))
+
+
+def _found(dotted: str) -> Any:
+    """Return the module or class of this name, None if nothing has imported it."""
+    first, *rest = dotted.split(".")
+    thing: Any = sys.modules.get(first)
+    for each in rest:
+        thing = getattr(thing, each, None)
+    return thing
+
+
+def _is_probe(frame: types.FrameType) -> bool:
+    return "/course_lib/exercises/" in frame.f_code.co_filename
 
 
 def _sender(fd: int, pack: Callable[[Any], bytes]) -> Callable[[dict[str, Any]], None]:
