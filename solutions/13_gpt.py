@@ -4,10 +4,10 @@ r"""
 
 **Decoders: pretrain, then write.**
 
-Until now every model had a teacher: pairs to translate, things to look up. In this lesson you build a model that needs nothing but text. It learns by guessing the next token, everywhere at once, and it can write. At the end you will
+The models that learnt from plain text, lessons 04 and 05, could not look back; those that can, lessons 07 to 11, were given pairs of question and answer. In this lesson the two come together: attention, trained on nothing but text, to guess the next token at every place at once. It can write, and its name is GPT, for *generative pretraining*. At the end you will
 
 - build GPT-2 from lesson 10's block, in any size from nano to XL, and read its published weights;
-- train it as it is done: batches of windows, AdamW with two groups, warm-up and cosine, clipping, accumulation, mixed precision; and stop and resume without changing one bit;
+- train it as it is done: batches of windows, AdamW with two groups and Muon, warm-up and cosine, clipping, accumulation, mixed precision; and stop and resume without changing one bit;
 - say when it beats tables of counts and when it does not, on average and where a verb must agree with a subject far away;
 - let it write, and know what temperature, top-k, top-p and min-p each do to a distribution and to a text.
 
@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Collection, Iterator  # noqa: F401 - used by code that is written out below
 from contextlib import AbstractContextManager, nullcontext  # noqa: F401
 from dataclasses import dataclass, replace  # noqa: F401
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from course_lib.data import registry, text
 from course_lib.data.riverbank import Document, Town
 from course_lib.exercises import check, claim, hint, predict, record, recorded  # noqa: F401
 from course_lib.figures.course_map import show_course_map
-from course_lib.models.agreement import agreement_questions
+from course_lib.models.agreement import Choice, agreement_questions
 from course_lib.models.attention import attention, causal_mask
 from course_lib.models.block import Dropout, LayerNorm, TransformerBlock, initialise  # noqa: F401
 from course_lib.models.language_models import count_ngrams, discount_of, kneser_ney_prob, kneser_ney_tables, log_probs_of
@@ -54,6 +55,7 @@ from course_lib.models.ngrams import Model
 from course_lib.models.positions import LearnedPositions, apply_rope  # noqa: F401
 from course_lib.models.tokenization import Tokenizer
 from course_lib.runtime import CourseError, median_time, progress, start  # noqa: F401
+from course_lib.training.muon import configure_muon
 from course_lib.widgets.sampler_view import SamplerView, Settings, Shares, draw_next
 
 torch.set_num_threads(1)  # the steps of this lesson are small: a second thread would wait more than it works
@@ -69,20 +71,20 @@ r"""
 
 Lesson 04 ended with a proof. *The **brother** who rested under the palm **is** …*, *the **brothers** who rested under the palm **are** …*: a model that looks at the last four words sees the same four in both, so it is right in exactly one of the two. No amount of text helps. Lesson 05 read everything, one word after the other, through one state. What would a model do that can look back at any word, as lesson 07's attention can, and that learns from text alone?
 
-First the two rivals, on documents of Riverbank: **Kneser–Ney** with five words (lesson 04), and an **LSTM** (lesson 05). The LSTM, and all that follows, reads *tokens*: a byte-level BPE trained on the town's text (lesson 12), in which nearly every word is one token. Behind each document stands `<|endoftext|>`, the end mark.
+First the two rivals, on documents of Riverbank: **Kneser–Ney** with 5-grams, so with four words of context (lesson 04), and an **LSTM** (lesson 05). The LSTM, and all that follows, reads *tokens*: a byte-level BPE trained on the town's text (lesson 12), in which nearly every word is one token. Behind each document stands `<|endoftext|>`, the end mark.
 """
 
 # %% tags=["experiment"]
 town = Town()
 END_MARK = "<|endoftext|>"
-n_words = run.pick(smoke=20_000, standard=400_000, full=8_000_000)  # of training text
+n_words = run.pick(smoke=20_000, standard=300_000, full=8_000_000)  # of training text
 documents: list[str] = []
 for document in town.iter_documents(seed=run.seed):
     documents.append(document.text)
     n_words -= len(document.tokens)
     if n_words <= 0:
         break
-tests: list[Document] = town.documents(run.pick(smoke=8, standard=120, full=1000), seed=run.seed + 1_000_000)
+tests: list[Document] = town.documents(run.pick(smoke=8, standard=100, full=1000), seed=run.seed + 1_000_000)
 tokenizer = Tokenizer.train((" " + each for each in documents[:3000]), run.pick(smoke=600, standard=2048, full=2048), [END_MARK])
 END, V = tokenizer.special[END_MARK], tokenizer.n_words
 
@@ -162,47 +164,54 @@ Now the place where Kneser–Ney cannot win. From fresh documents we take verbs 
 """
 
 # %% tags=["experiment"]
-found = agreement_questions(town, run.pick(smoke=100, standard=1200, full=6000), run.seed + 3_000_000, most=run.pick(smoke=4, standard=30, full=100))
-
-
 def token_of(word: str) -> int | None:
     """Return a word's token, if it is one."""
     numbers = tokenizer.encode(" " + word)
     return numbers[0] if len(numbers) == 1 else None
 
 
-questions = {  # both forms are one token each, so that their probabilities can be compared
-    distance: kept
-    for distance, some in found.items()
-    if len(kept := [each for each in some if token_of(each.right) is not None and token_of(each.wrong) is not None]) >= run.pick(smoke=2, standard=10, full=40)
-}
+def questions_of(n_documents: int, most: int, least: int) -> dict[int, list[Choice]]:
+    """Return questions by distance; both forms are one token each, so that their probabilities can be compared."""
+    found = agreement_questions(town, n_documents, run.seed + 3_000_000, most)
+    whole = {distance: [each for each in some if token_of(each.right) is not None and token_of(each.wrong) is not None] for distance, some in found.items()}
+    return {distance: some for distance, some in whole.items() if len(some) >= least}
+
+
+questions = questions_of(*run.pick(smoke=(100, 4, 2), standard=(800, 30, 10), full=(6000, 100, 40)))
 print("questions by distance:", {distance: len(some) for distance, some in questions.items()})
-FAR = [distance for distance in questions if distance >= ORDER]  # beyond Kneser–Ney's four words
 example = questions[max(questions)][0]
 print(f"{max(questions)} back: … {' '.join(example.before[-max(questions) - 1 :])} [{example.right} / {example.wrong}]")
 
 # %% tags=["experiment"]
-def share_right(better: Callable[[tuple[str, ...], str, str], float]) -> dict[int, float]:
+Better = Callable[[tuple[str, ...], str, str], float]
+
+
+def share_right(better: Better, asked: dict[int, list[Choice]]) -> dict[int, float]:
     """Return the share of right answers at each distance; `better` says by how much the first form is preferred."""
-    gains = {distance: [better(each.before, each.right, each.wrong) for each in some] for distance, some in questions.items()}
+    gains = {distance: [better(each.before, each.right, each.wrong) for each in some] for distance, some in asked.items()}
     return {distance: sum(1.0 if gain > 0 else 0.5 if gain == 0 else 0.0 for gain in some) / len(some) for distance, some in gains.items()}
 
 
-def far_share(share: dict[int, float]) -> float:
+def far_share(share: dict[int, float], asked: dict[int, list[Choice]]) -> float:
     """Return the share right over all questions with the subject out of Kneser–Ney's sight."""
-    total = sum(len(questions[distance]) for distance in FAR)
-    return sum(share[distance] * len(questions[distance]) for distance in FAR) / total if total else math.nan
+    counts = {distance: len(some) for distance, some in asked.items() if distance >= ORDER}
+    return sum(share[distance] * n for distance, n in counts.items()) / sum(counts.values()) if counts else math.nan
 
 
-right_of = {"Kneser–Ney": share_right(lambda before, right, wrong: kneser_ney(right, before[1 - ORDER :]) - kneser_ney(wrong, before[1 - ORDER :]))}
-print("Kneser–Ney, right forms by distance:", {distance: round(share, 2) for distance, share in right_of["Kneser–Ney"].items()})
+def by_counting(model: Model) -> Better:
+    """Return by how much a model of n-grams prefers one form to another."""
+    return lambda before, right, wrong: model(right, before[1 - ORDER :]) - model(wrong, before[1 - ORDER :])
+
+
+counted_right = share_right(by_counting(kneser_ney), questions)
+print("Kneser–Ney, right forms by distance:", {distance: round(share, 2) for distance, share in counted_right.items()})
 
 # %% tags=["claim"]
 claim(
     "with the subject five words back or more, Kneser–Ney with four words of context is right in exactly half of the cases",
-    measured=far_share(right_of["Kneser–Ney"]),
+    measured=far_share(counted_right, questions),
     equals=0.5,
-    breaks_when={"with the subject next to the verb": right_of["Kneser–Ney"].get(1, math.nan)},
+    breaks_when={"with the subject next to the verb": counted_right.get(1, math.nan)},
 )
 
 # %% [markdown]
@@ -233,7 +242,7 @@ from course_lib.models.gpt import GPTConfig, CONFIGS  # course: write out
 
 # %% [markdown]
 r"""
-Attention is the block's costly part. Lesson 07's `attention` writes down all $n \times n$ weights. **Fused** kernels (FlashAttention, Dao et al. 2022) go through keys and values piece by piece, and keep for each query only the running maximum, the running sum of exponentials and the running average of values; when a new piece has a larger maximum, both sums are rescaled. The same numbers come out, and the $n^2$ weights are never stored. PyTorch has such kernels behind `F.scaled_dot_product_attention`. Two things need care. `is_causal=True` aligns the triangle at the top left (lesson 07), so it is right only where there are as many keys as queries. And weights that were never written cannot be returned.
+In long texts attention is what costs: lesson 07's `attention` writes down all $n \times n$ weights of each head, and for a GPU moving them to memory and back takes longer than computing them. **Fused** kernels (FlashAttention, Dao et al. 2022) go through keys and values piece by piece, and keep for each query only the running maximum, the running sum of exponentials and the running average of values; when a new piece has a larger maximum, both sums are rescaled. The same numbers come out, and the $n^2$ weights are never stored. PyTorch has such kernels behind `F.scaled_dot_product_attention`. Two things need care. `is_causal=True` aligns the triangle at the top left (lesson 07), so it is right only where there are as many keys as queries. And weights that were never written cannot be returned.
 """
 
 # %%
@@ -260,8 +269,8 @@ r"""
 - **Task.** Write the body of `forward(ids, caches)`. Everything else of the class is given.
 - **Input.** `ids` (batch, n), numbers of tokens. `caches`: None, or a list with a `KVCache` for each block, which hold the keys and values of all positions before `ids`; `caches[0].length` says how many.
 - **Output.** Logits (batch, n, words), no softmax: row $i$ is about the token behind position $i$.
-- **Steps.** Words; positions (only if `self.positions` is a `LearnedPositions`; rotary ones are turned inside the attention); `self.dropout`; the blocks, called as `block(x, mask, cache)`; `self.norm`; the products with all rows of `self.words.weight`.
-- **Edge cases.** With caches the first of the new tokens stands behind those that were read, and hears them all: mind the positions and the mask. More positions than `self.config.max_len`, cached ones included, raise a `ValueError`. Make the mask on the device of `ids`.
+- **Steps.** Words; positions, only if `self.positions` is a `LearnedPositions` (rotary ones are turned inside the attention): `self.positions(x, start)` adds those from place `start` on; `self.dropout`; the blocks, called as `block(x, mask, cache)`, with the mask of lesson 07's `causal_mask(n_queries, n_keys, device=…)`; `self.norm`; the products with all rows of `self.words.weight`.
+- **Edge cases.** With caches the first of the new tokens stands behind those that were read, and hears them all: mind the positions and the mask. More positions than `self.config.max_len`, cached ones included, raise a `ValueError`.
 
 `hint("GPT")` helps.
 """
@@ -357,7 +366,7 @@ That the class *is* GPT-2 the course's tests show: with copied weights its logit
 
 ### Small weights for wide models
 
-GPT-2 draws every weight with standard deviation 0.02 and divides the matrices that write to the stream by $\sqrt{2L}$, $L$ being the number of blocks, since $2L$ sublayers add up there. Where does 0.02 come from? A sum of $d$ products keeps its size if the weights have size $1/\sqrt d$ (lesson 07); for $d = 768$ that is 0.036, and 0.02 is about half of it. **For a narrow model 0.02 is too small**: at $d = 64$ it is a sixth of $1/\sqrt d$. So our small model keeps GPT-2's ratio instead of its number, $0.02 \sqrt{768/d}$. What that gains is measured below.
+GPT-2 draws every weight with standard deviation 0.02 and divides the matrices that write to the stream by $\sqrt{2L}$, $L$ being the number of blocks, since $2L$ sublayers add up there. Where does 0.02 come from? A sum of $d$ products keeps its size if the weights have size $1/\sqrt d$ (lesson 07); for $d = 768$ that is 0.036, and 0.02 is about half of it. **For a narrow model 0.02 is too small**: at $d = 64$ it is a sixth of $1/\sqrt d$. So our small model keeps GPT-2's ratio instead of its number, $0.02 \sqrt{768/d}$. Whether that gains anything with our optimiser is measured below.
 
 ## The data
 
@@ -456,13 +465,43 @@ figures.show(
 
 # %% [markdown]
 r"""
+### An optimiser for matrices
+
+Adam treats each weight for itself. But the weights of a layer are a matrix, and so is the running mean $M$ of their gradients, the *momentum*. Its singular value decomposition $M = U \Sigma V^\top$ says how far a step along $M$ would move the layer in each direction: far in a few, hardly at all in most. **Muon** (Jordan et al. 2024) takes the nearest matrix whose singular values are all 1, $U V^\top$, and so moves every direction equally far. No decomposition is needed: from $X = M / \lVert M \rVert$ a few rounds of
+
+$$X \leftarrow aX + b\,(XX^\top)X + c\,(XX^\top)^2 X$$
+
+come near. Why: put $X = U \Sigma V^\top$ in, and $U$ and $V^\top$ stay as they are, while each singular value $\sigma$ becomes $a\sigma + b\sigma^3 + c\sigma^5$. The numbers $a, b, c$ are chosen so that this lifts small values fast and holds those near 1 between about 0.7 and 1.2.
+"""
+
+# %%
+from course_lib.training.muon import orthogonalise  # course: write out
+
+# %% tags=["claim"]
+torch.manual_seed(run.seed)
+small_gpt = GPT(GPTConfig(V, 64, 64, 4, 2))
+loss_of(small_gpt, next(iter(Windows(ids, 4, LENGTH)))).backward()
+gradient = small_gpt.get_parameter("blocks.0.feed_forward.up.weight").grad  # (4d, d)
+middle = {name: (values.median() / values.max()).item() for name, values in (("itself", torch.linalg.svdvals(gradient)), ("turned", torch.linalg.svdvals(orthogonalise(gradient))))}
+claim(
+    "made orthogonal, a gradient reaches about as far in its middle direction as in its largest (ratio of their singular values)",
+    measured=middle["turned"],
+    at_least=0.5,
+    breaks_when={"the gradient as it is": middle["itself"]},
+)
+
+# %% [markdown]
+r"""
+Tables of words are no matrices in this sense (each step touches few rows), and vectors have no directions to balance: they stay with AdamW. `configure_muon` in the package makes the two optimisers and lets them step as one; `times` says how much larger Muon's rate is.
+
 ### The loop
 
 The rest of a step, in order:
 
 - **Accumulation.** If a batch does not fit into memory, take several small ones, *divide each loss by their number*, and let `backward()` add the gradients up.
-- **Autocast.** On a GPU matrix products run in bfloat16: 8 digits of mantissa instead of 24, the same range as float32, several times as fast. Weights and optimiser stay in float32.
+- **Autocast.** On a GPU matrix products run in bfloat16: 8 binary digits of mantissa instead of 24, the same range as float32, several times as fast. Weights and optimiser stay in float32.
 - **Clipping.** If the norm of all gradients together is above 1, shorten them to 1 (lesson 05): one odd batch must not undo a thousand good ones.
+- **The rate** is set for all groups of the optimiser; a group with a number `times` gets as many times that.
 """
 
 # %%
@@ -546,15 +585,16 @@ claim(
 r"""
 ## Pretraining
 
-A race needs a fair clock. As in lesson 11 the processor time of one step of each model was measured once, the models taking turns, and recorded; a "second" below is a number of steps by that calibration.
+A race needs a fair clock. As in lesson 11 the processor time of one step of each model was measured once, the models taking turns, and recorded (that of a fast step, since a busy machine only makes steps slower); a "second" below is a number of steps by that calibration.
 
-Our model is small: width 64, two blocks, four heads, windows of 64 tokens, eight in a batch. It has rotary positions and ReLU in place of learnt ones and GELU: at this size both learn faster for the same time. (`norm=nn.LayerNorm` computes what lesson 10's does, in one fused operation.) The LSTM has 128 units, vectors of width 96, and the same batches and optimiser. Sizes, batch and rate were found by trying, for both.
+Our model is small: width 64, two blocks, four heads, windows of 64 tokens, eight in a batch. It has rotary positions and ReLU in place of learnt ones and GELU: at this size both learn faster for the same time. (`norm=nn.LayerNorm` computes what lesson 10's does, in one fused operation.) The LSTM has 128 units, vectors of width 96, and the same batches. Both are trained with Muon, and for comparison with AdamW alone. Rates were found by trying, for each of the four.
 """
 
 # %% tags=["experiment"]
 WIDTH, LAYERS, HEADS, BATCH = run.pick(smoke=(16, 1, 2, 4), standard=(64, 2, 4, 8), full=(384, 6, 6, 64))
 BETAS = (0.9, 0.99)  # a batch of 8 windows is noisy: a longer memory than GPT's own 0.95
-PEAK = run.pick(smoke=1e-2, standard=8e-3, full=1e-3)
+PEAK = run.pick(smoke=1e-2, standard=1.6e-2, full=2e-3)  # of AdamW
+MUON_PEAK = 0.02
 
 
 def new_gpt(seed: int = run.seed, std: float | None = None, **changes: Any) -> GPT:
@@ -585,32 +625,42 @@ def new_lstm(seed: int = run.seed) -> LSTMModel:
     return LSTMModel(V, 3 * WIDTH // 2, 2 * WIDTH).to(run.device)
 
 
-def trainer_of(model: nn.Module, steps: int, given: Tensor = ids) -> Trainer:
-    """Return a trainer that will make so many steps on a text."""
+def trainer_of(model: nn.Module, steps: int, given: Tensor = ids, peak: float = PEAK, muon: bool = True) -> Trainer:
+    """Return a trainer that will make so many steps on a text, with Muon for the matrices or with AdamW alone."""
     windows = Windows(given, BATCH, LENGTH, run.seed, run.device)
+    optimizer = configure_muon(model, peak, MUON_PEAK / peak, betas=BETAS) if muon else configure_optimizer(model, peak, betas=BETAS)
     return Trainer(
-        model, configure_optimizer(model, PEAK, betas=BETAS), windows, loss_of,
-        rate=lambda step: lr_at(step, PEAK, steps // 10, steps), autocast=run.autocast,
+        model, optimizer, windows, loss_of,
+        rate=lambda step: lr_at(step, peak, steps // 10, steps), autocast=run.autocast,
     )  # fmt: skip
 
 
+RUNNERS: dict[str, tuple[Callable[[], nn.Module], float, bool]] = {  # how each is made, AdamW's rate, and whether there is Muon
+    "GPT": (new_gpt, PEAK, True),
+    "LSTM": (new_lstm, PEAK, True),
+    "GPT, AdamW alone": (new_gpt, PEAK, False),
+    "LSTM, AdamW alone": (new_lstm, 2 * PEAK, False),
+    "GPT, twice the blocks": (lambda: new_gpt(n_layers=2 * LAYERS), PEAK, True),
+}
+
+
 # %% tags=["record"]
-def milliseconds_a_step(models: dict[str, nn.Module], rounds: int) -> dict[str, float]:
-    """Let the models take turns, a training step each; return the median processor time of a step."""
-    trainers, spent = {name: trainer_of(model, 1000) for name, model in models.items()}, {name: [] for name in models}
+def milliseconds_a_step(rounds: int) -> dict[str, float]:
+    """Let the models take turns, a training step each; return the processor time of a fast step (one in ten is faster)."""
+    trainers, spent = {name: trainer_of(make(), 1000, ids, peak, muon) for name, (make, peak, muon) in RUNNERS.items()}, {name: [] for name in RUNNERS}
     for _ in range(rounds):
         for name, each in trainers.items():
             begin = time.process_time()
             each.run(1)
             spent[name].append(1000 * (time.process_time() - begin))
-    return {name: sorted(each)[len(each) // 2] for name, each in spent.items()}
+    return {name: sorted(each)[len(each) // 10] for name, each in spent.items()}
 
 
-record("milliseconds a step", milliseconds_a_step({"GPT": new_gpt(), "LSTM": new_lstm()}, rounds=30))
+record("milliseconds a step", milliseconds_a_step(rounds=60))
 
 # %% tags=["experiment"]
 cost = recorded("milliseconds a step")
-SECONDS = run.pick(smoke=0.15, standard=12, full=600)  # of training, for each model; change it
+SECONDS = run.pick(smoke=0.15, standard=10, full=600)  # of training; change it
 
 
 def steps_in(seconds: float, name: str) -> int:
@@ -619,7 +669,7 @@ def steps_in(seconds: float, name: str) -> int:
 
 
 for name, each in cost.items():
-    print(f"{name:<6}{each:5.1f} ms a step of {BATCH * LENGTH} tokens: {steps_in(SECONDS, name)} steps in {SECONDS} seconds")
+    print(f"{name:<22}{each:5.1f} ms a step of {BATCH * LENGTH} tokens: {steps_in(SECONDS, name)} steps in {SECONDS} seconds")
 
 # %% [markdown]
 r"""
@@ -643,14 +693,17 @@ def write(model: GPT, choose: Choose, n_texts: int, n_new: int, begun: str = "")
 losses_seen: dict[int, str] = {}
 model = new_gpt()
 steps = steps_in(SECONDS, "GPT")
-looks = sorted({1, steps // 20, steps // 4, steps})
+QUARTER = max(1, steps // 4)
+looks = sorted({1, steps // 20, QUARTER, steps})
 
 
 def look(step: int) -> None:
-    """At some steps, let the model write twenty tokens."""
+    """At some steps, let the model write twenty tokens; measure it a quarter of the way."""
     if step in looks:
         torch.manual_seed(run.seed)
         model.eval()
+        if step == QUARTER:
+            bits_of["GPT, a quarter of the way"] = bits_per_character(model)
         losses_seen[step] = tokenizer.decode(write(model, draw, 1, 22)[0])
         model.train()
 
@@ -663,36 +716,39 @@ for step, string in losses_seen.items():
 # %% tags=["experiment"]
 bits_of["GPT"] = bits_per_character(model)
 untrained_bits = bits_per_character(new_gpt())
-for name in ("exact", "Kneser–Ney", "GPT"):
-    print(f"{name:<12}{bits_of[name]:.3f} bits per character")
+for name, each in bits_of.items():
+    print(f"{name:<26}{each:.3f} bits per character")
 
 # %% tags=["experiment"]
 fig, ax = plt.subplots(figsize=(7.0, 3.4))
 smooth = F.avg_pool1d(torch.tensor(losses)[None], kernel_size=min(25, steps), stride=1)[0]  # (steps − 24,)
 ax.plot([SECONDS * (i + steps - len(smooth)) / steps for i in range(len(smooth))], smooth, marker="", label="GPT")
 ax.axhline(math.log(V), color=figures.PALETTE["grey"], linestyle=":", marker="", label="ln V: every token equally probable")
+test_tokens = sum(len(numbers_of(each.text)) + 1 for each in tests)
+for name, style in (("Kneser–Ney", "-."), ("exact", "--")):
+    ax.axhline(bits_of[name] * math.log(2) * characters / test_tokens, color=figures.PALETTE["black"], linestyle=style, marker="", linewidth=1, label=f"{name}, on new text")
 for step in looks[1:]:
     ax.axvline(SECONDS * step / steps, color=figures.PALETTE["grey"], linewidth=0.6, marker="")
 ax.set(xlabel="training time (calibrated seconds)", ylabel="loss (nats per token)", ylim=(0, None))
 ax.legend()
 figures.show(
     fig,
-    caption="The loss while the model learns, a mean over 25 steps. It begins at ln V. The thin lines are where the model wrote the samples above.",
-    alt="A falling curve of loss against time, steep at first; it starts at the dotted line ln V.",
+    caption="The loss while the model learns, a mean over 25 steps. It begins at ln V. The thin upright lines are where the model wrote the samples above.",
+    alt="A falling curve of loss against time, steep at first; it starts at the dotted line ln V and comes near the line of Kneser-Ney; the exact entropy lies below.",
 )
 
 # %% [markdown]
 r"""
-After these seconds **counting still wins**: the tables read all of the text in two or three and remember each word, while the network has seen a part of it once, and changes its weights a little at each step. What more time brings was recorded (with seed 0): each point is a run of its own with its own schedule, on fresh text. Kneser–Ney got as much text as the networks had read in the longest run.
+In the first seconds **counting wins**: the tables took one or two of them to read all of the text, and remember each word of it, while the network has seen a part of it once, and changes its weights a little at each step. What more time brings was recorded (with seed 0): each point is a run of its own with its own schedule, on fresh text. Kneser–Ney got as much text as the networks had read in the longest run.
 """
 
 # %%
 predict(
     "race",
-    "Seventy seconds for GPT and for the LSTM, and as much text for Kneser–Ney. Who has the most bits per character then, and is worst?",
+    "Seventy seconds of training for GPT and for the LSTM, and as much text for Kneser–Ney. Who is worst then, with the most bits per character?",
     ["GPT", "The LSTM", "Kneser–Ney"],
     answer=2,
-    because="With more text the tables gain little: most 5-grams are new however much was read. The networks share what they learn between words and places.",
+    because="Tables keep each run of words for itself: four words that were never seen together say nothing, however well each is known. The networks share what they learn between words and places.",
 )
 
 # %% tags=["experiment"]
@@ -710,56 +766,64 @@ def prefers(net: nn.Module) -> Callable[[tuple[str, ...], str, str], float]:
 
 # %% tags=["record"]
 BUDGETS = [15, 70] if run.scale != "smoke" else [0.05, 0.1]  # seconds of training
-race = {"budgets": BUDGETS, "GPT": {}, "LSTM": {}, "Kneser–Ney": {"bits": [], "words": [], "seconds": []}}
-n_read, more = steps_in(BUDGETS[-1], "LSTM") * BATCH * LENGTH, []  # as much text as one of the networks reads at most
+many = questions_of(*((8000, 120, 40) if run.scale != "smoke" else (100, 4, 2)))
+race = {"budgets": BUDGETS, "questions": {distance: len(some) for distance, some in many.items()}, "bits": {}, "right": {}, "far": {}}
+n_read, more = steps_in(BUDGETS[-1], "LSTM, AdamW alone") * BATCH * LENGTH, []  # as much text as one of the networks reads at most
 for document in town.iter_documents(seed=run.seed):
     more.append(document.text)
     n_read -= len(document.tokens)
     if n_read <= 0:
         break
 more_ids = torch.tensor([END, *(i for each in more for i in (*numbers_of(each), END))])
-for name, make in (("GPT", new_gpt), ("LSTM", new_lstm)):
-    race[name]["bits"] = []
-    for seconds in BUDGETS:
-        net = make()
-        trainer_of(net, steps_in(seconds, name), more_ids).run(steps_in(seconds, name), desc=f"{name}, {seconds} s")
-        race[name]["bits"].append(bits_per_character(net))
-    share = share_right(prefers(net))
-    race[name] |= {"right": [[distance, each] for distance, each in share.items()], "far": far_share(share)}
-small = new_gpt(std=0.02)
-trainer_of(small, steps_in(BUDGETS[0], "GPT"), more_ids).run(steps_in(BUDGETS[0], "GPT"), desc="weights of 0.02")
+for name, (make, peak, muon) in RUNNERS.items():
+    for seconds in BUDGETS if make in (new_gpt, new_lstm) else BUDGETS[-1:]:
+        net, n_steps = make(), steps_in(seconds, name)
+        trainer_of(net, n_steps, more_ids, peak, muon).run(n_steps, desc=f"{name}, {seconds} s")
+        share = share_right(prefers(net), many)
+        race["bits"].setdefault(name, []).append(bits_per_character(net))
+        race["far"].setdefault(name, []).append(far_share(share, many))
+    race["right"][name] = list(share.items())
+small, n_steps = new_gpt(std=0.02), steps_in(BUDGETS[0], "GPT")
+trainer_of(small, n_steps, more_ids).run(n_steps, desc="weights of 0.02")
 race["weights of 0.02"] = bits_per_character(small)
 
 # %% tags=["record"]
+race["counting"] = {"words": [], "seconds": [], "bits": []}
 for some in (documents, more):
     begin = time.process_time()
     counted = count([each.split() for each in some], ORDER, KINDS)
-    race["Kneser–Ney"]["seconds"].append(time.process_time() - begin)
-    race["Kneser–Ney"]["bits"].append(counted_bits(counted, [each.tokens for each in tests], ORDER) / characters)
-    race["Kneser–Ney"]["words"].append(sum(len(each.split()) for each in some))
+    race["counting"]["seconds"].append(time.process_time() - begin)
+    race["counting"]["bits"].append(counted_bits(counted, [each.tokens for each in tests], ORDER) / characters)
+    race["counting"]["words"].append(sum(len(each.split()) for each in some))
+share = share_right(by_counting(counted), many)
+race["right"]["Kneser–Ney"], race["far"]["Kneser–Ney"] = list(share.items()), [far_share(share, many)]
 record("race", race)
 
 # %% tags=["experiment"]
 race = recorded("race")
-times = race["budgets"]
-kn = race["Kneser–Ney"]
+times, bits, counting = race["budgets"], race["bits"], race["counting"]
 print(f"recorded: bits per character after {', '.join(map(str, times))} seconds of training")
-for name in ("GPT", "LSTM"):
-    print(f"{name:<12}" + "".join(f"{each:8.3f}" for each in race[name]["bits"]))
-for n, seconds, each in zip(kn["words"], kn["seconds"], kn["bits"]):
-    print(f"{'Kneser–Ney':<12}{each:8.3f} with {n:,} words, counted in {seconds:.1f} seconds")
+for name, each in bits.items():
+    print(f"{name:<22}" + "".join(f"{'':>8}" for _ in times[len(each) :]) + "".join(f"{value:8.3f}" for value in each))
+for n, seconds, each in zip(counting["words"], counting["seconds"], counting["bits"]):
+    print(f"{'Kneser–Ney':<22}{each:8.3f} with {n:,} words, counted in {seconds:.1f} seconds")
 print(f"GPT, {times[0]} seconds, first weights of 0.02: {race['weights of 0.02']:.3f}")
 fig, ax = plt.subplots(figsize=(7.2, 3.8))
-figures.lines(ax, times, {name: race[name]["bits"] for name in ("GPT", "LSTM")}, xlabel="training time (calibrated seconds)", ylabel="bits per character", log="x")
-ax.plot(kn["seconds"], kn["bits"], label="Kneser–Ney", marker="^", color=figures.PALETTE["green"])
+colours = {"GPT": figures.PALETTE["blue"], "LSTM": figures.PALETTE["orange"], "Kneser–Ney": figures.PALETTE["green"]}
+for name in ("GPT", "LSTM"):
+    (line,) = ax.plot(times, bits[name], label=name, color=colours[name], marker="o" if name == "GPT" else "s")
+    alone = f"{name}, AdamW alone"
+    ax.plot(times[-len(bits[alone]) :], bits[alone], label=alone, color=colours[name], marker=line.get_marker(), fillstyle="none", linestyle=":", markersize=8)
+ax.plot(counting["seconds"], counting["bits"], label="Kneser–Ney", marker="^", color=colours["Kneser–Ney"])
 ax.axhline(bits_of["exact"], color=figures.PALETTE["black"], linestyle="--", marker="", linewidth=1.2, label="exact")
 ax.plot([SECONDS], [bits_of["GPT"]], linestyle="", marker="x", markersize=8, color=figures.PALETTE["black"], label="GPT, your run")
-ax.set_xticks(sorted({*times, 3}))
-ax.set_ylim(0, None)
-ax.legend()
+ax.set(xscale="log", xlabel="training time (calibrated seconds, log scale)", ylabel="bits per character")
+ax.set_xticks(ticks := sorted({*times, 2, 5}), labels=[f"{tick:g}" for tick in ticks])
+ax.minorticks_off()
+ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
 figures.show(
     fig,
-    caption="Whole new documents; lower is better. The two networks' points are recorded, each a training of its own; the cross is your own run. Kneser–Ney's time is that of counting: little and much text.",
+    caption="Whole new documents; lower is better. The networks' points are recorded, each a training of its own; the cross is your own run. Kneser–Ney's time is that of counting: little and much text.",
     alt="Bits per character against time. Kneser-Ney's two points lie far left; the lines of GPT and LSTM come down from above and pass below them; a dashed line near 0.41 is the exact entropy.",
 )
 
@@ -771,66 +835,80 @@ claim(
     breaks_when={"before training": 0.0},
 )
 claim(
-    "in the first seconds counting wins: GPT's bits per character minus Kneser–Ney's",
-    measured=bits_of["GPT"] - bits_of["Kneser–Ney"],
-    at_least=0.03,
-    breaks_when={"after the longest recorded training": race["GPT"]["bits"][-1] - kn["bits"][-1]},
+    "in the first seconds counting wins: GPT's bits per character, a quarter of the way, minus Kneser–Ney's",
+    measured=bits_of["GPT, a quarter of the way"] - bits_of["Kneser–Ney"],
+    at_least=0.1,
+    breaks_when={"after the longest recorded training": bits["GPT"][-1] - counting["bits"][-1]},
 )
 claim(
-    "recorded: after the longer training GPT needs fewer bits per character than the LSTM, and than Kneser–Ney on as much text (the smaller lead)",
-    measured=min(race["LSTM"]["bits"][-1], kn["bits"][-1]) - race["GPT"]["bits"][-1],
+    "recorded: after the longest training both networks need fewer bits per character than Kneser–Ney on as much text (the smaller lead)",
+    measured=counting["bits"][-1] - max(bits["GPT"][-1], bits["LSTM"][-1]),
+    at_least=0.05,
+    breaks_when={"your own run a quarter of the way, and Kneser–Ney on less text": bits_of["Kneser–Ney"] - bits_of["GPT, a quarter of the way"]},
+)
+claim(
+    "recorded: there the two networks are close to each other (the larger difference, with Muon and without)",
+    measured=max(abs(bits["GPT"][-1] - bits["LSTM"][-1]), abs(bits["GPT, AdamW alone"][-1] - bits["LSTM, AdamW alone"][-1])),
+    at_most=0.03,
+    breaks_when={"GPT and Kneser–Ney": counting["bits"][-1] - bits["GPT"][-1]},
+)
+claim(
+    "recorded: after the shortest training GPT with Muon needs fewer bits per character than with AdamW alone",
+    measured=bits["GPT, AdamW alone"][0] - bits["GPT"][0],
     at_least=0.01,
-    breaks_when={"after the shorter training, and Kneser–Ney on less text": min(race["LSTM"]["bits"][0], kn["bits"][0]) - race["GPT"]["bits"][0]},
-)
-claim(
-    "recorded: with first weights of GPT-2's 0.02 a width of 64 is still well behind Kneser–Ney after the shorter training (bits per character)",
-    measured=race["weights of 0.02"] - kn["bits"][0],
-    at_least=0.03,
-    breaks_when={"with GPT-2's ratio kept": race["GPT"]["bits"][0] - kn["bits"][0]},
+    breaks_when={"the other way round": bits["GPT"][0] - bits["GPT, AdamW alone"][0]},
 )
 
 # %% [markdown]
 r"""
-### Six words back
+On average the two networks end close together, and well ahead of counting. Muon's lead for GPT is one of the first seconds: given longer, AdamW alone ends about where Muon does. (Each of them got the rate that suits it: with AdamW alone the LSTM wants twice GPT's, and at GPT's rate it would seem worse than it is. Who compares must give both sides the same care.) First weights of GPT-2's 0.02 cost little or nothing here: Muon's steps have the same size whatever the weights are.
+
+### Out of sight
 
 And where Kneser–Ney cannot win?
 """
 
 # %% tags=["experiment"]
-right_of |= {"GPT, your run": share_right(prefers(model))}
-right_of |= {f"{name}, {times[-1]} s (recorded)": {int(distance): share for distance, share in race[name]["right"]} for name in ("GPT", "LSTM")}
+right_of = {name: {int(distance): share for distance, share in pairs} for name, pairs in race["right"].items()}
+print(f"recorded, {times[-1]} seconds; questions by distance: {race['questions']}")
 for name, share in right_of.items():
-    print(f"{name:<24}" + "".join(f"  {distance}: {right:.2f}" for distance, right in share.items()))
+    print(f"{name:<22}" + "".join(f"  {distance}: {right:.2f}" for distance, right in share.items()) + f"   from {ORDER} on: {race['far'][name][-1]:.2f}")
+print(f"{'GPT, your run':<22}" + "".join(f"  {distance}: {right:.2f}" for distance, right in share_right(prefers(model), questions).items()))
 fig, ax = plt.subplots(figsize=(7.6, 3.6))
-for name, share in right_of.items():
-    ax.plot(list(share), list(share.values()), label=name)
+for name, marker in (("LSTM", "s"), ("GPT", "o"), ("Kneser–Ney", "^")):
+    ax.plot(list(right_of[name]), list(right_of[name].values()), label=name, color=colours[name], marker=marker)
 ax.axvline(ORDER - 0.5, color=figures.PALETTE["grey"], linestyle=":", marker="", linewidth=1)
-ax.set(xlabel="distance from the verb back to its subject (words)", ylabel="right form more probable (share)", ylim=(0.35, 1.03))
+ax.set(xlabel="distance from the verb back to its subject (words)", ylabel="right form more probable (share)", ylim=(0.45, 1.03))
 ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
 figures.show(
     fig,
     caption="Which form has the verb? To the right of the dotted line the subject is out of Kneser–Ney's sight, and it is right exactly half of the time, whatever it has read.",
-    alt="Share of right verb forms against distance, four lines. Kneser-Ney is at exactly one half from five words on; the recorded LSTM stays well above it, the recorded GPT a little.",
+    alt="Share of right verb forms against distance. Kneser-Ney is at exactly one half from five words on; the networks trained with Muon lie above it.",
 )
 
 # %% tags=["claim"]
 claim(
-    "recorded: with the subject five words back or more the LSTM mostly chooses the right form (share)",
-    measured=race["LSTM"]["far"],
-    at_least=0.75,
-    breaks_when={"Kneser–Ney": far_share(right_of["Kneser–Ney"]), "GPT, after as many seconds": race["GPT"]["far"]},
+    "recorded: with the subject five words back or more the LSTM mostly chooses the right form (share, with AdamW alone)",
+    measured=race["far"]["LSTM, AdamW alone"][-1],
+    at_least=0.8,
+    breaks_when={"Kneser–Ney": race["far"]["Kneser–Ney"][-1], "GPT, after as many seconds": race["far"]["GPT, AdamW alone"][-1], "the LSTM, after the shortest training": race["far"]["LSTM, AdamW alone"][0]},
 )
-near = [distance for distance, _ in race["GPT"]["right"] if distance < ORDER]
 claim(
-    "recorded: with the subject in the sight of all, one to four words back, GPT mostly chooses the right form (the smallest share)",
-    measured=min(share for distance, share in race["GPT"]["right"] if distance in near),
-    at_least=0.7,
-    breaks_when={"Kneser–Ney": min(right_of["Kneser–Ney"].get(distance, 1.0) for distance in near)},
+    "recorded: GPT has begun to (share, with Muon)",
+    measured=race["far"]["GPT"][-1],
+    at_least=0.6,
+    breaks_when={"Kneser–Ney": race["far"]["Kneser–Ney"][-1], "GPT, after the shortest training": race["far"]["GPT"][0]},
 )
 
 # %% [markdown]
 r"""
-Kneser–Ney *cannot* win there, and does not. But the winner is not the one you might have expected. In this time the LSTM has learnt to carry the subject's number along. GPT could look straight at the subject; it mostly does so as long as the subject is near, and far away it has only begun to, although on the whole it needs fewer bits than the LSTM. To be able to look is not to know where: the queries and keys that find *the subject of this verb* among all nouns must be learnt, and few sentences in a hundred need them. (Is it only a matter of time? Give your run 200 `SECONDS`, which take about as many, and see.)
+Kneser–Ney *cannot* win there, and does not. But the winner is not the one you might have expected. On average the two networks need nearly the same bits; here the LSTM is ahead. It has learnt to carry the subject's number along. GPT could look straight at the subject, and in this time has only begun to. Why? The rows above, one run each, try some answers:
+
+- *The optimiser?* With Muon GPT is right about as often as with AdamW alone, or a little more often; that does not close the gap.
+- *The depth?* Twice the blocks help, at the same time and so with fewer steps, though the average over all tokens is no better for it.
+- *The time?* After the shorter training nobody has learnt it, the LSTM neither: it comes late, when the average has long been good.
+
+That fits what must be computed. At the verb GPT has to know that the clause between has come to its end before it can look for the noun in front of it, and two blocks are two looks. An LSTM changes its state at each word, and so computes as deep as the sentence is long. An average over all tokens hides all of this: ask a model about what you want to know.
 """
 
 # %% [markdown]
@@ -869,7 +947,7 @@ By hand: probabilities 0.5, 0.3, 0.2 and $p = 0.7$. The first token has 0.5 < 0.
 
 - **Task.** Write `sample_top_p(logits, p, u)`.
 - **Input.** `logits` (batch, words); `p`, above 0 and at most 1; `u` (batch,), a uniform number for each row, at least 0 and below 1.
-- **Output.** The drawn tokens, (batch,), whole numbers. The kept tokens lie side by side from the most probable to the least; of equal ones the smaller number first (`sort(…, stable=True)` sees to it).
+- **Output.** The drawn tokens, (batch,), whole numbers. The kept tokens lie side by side from the most probable to the least; of equal ones the smaller number first (`sort(dim=-1, descending=True, stable=True)` sees to it).
 - **Edge cases.** The token that reaches p is kept, so one always is. Tokens with logit −∞ are never drawn, even with `p` = 1 and `u` near 1, where rounding may leave `u` beyond the last edge. No `torch.multinomial`: it has random numbers of its own.
 """
 
@@ -921,7 +999,9 @@ def cut(logits: Tensor, settings: Settings) -> Tensor:
     logits = logits / settings.get("temperature", 1.0)
     if settings.get("k", 50) < 50:
         logits = keep_top_k(logits, int(settings["k"]))
-    return keep_min_p(keep_top_p(logits, settings.get("p", 1.0)), settings.get("min_p", 0.0))
+    if settings.get("p", 1.0) < 1:
+        logits = keep_top_p(logits, settings["p"])
+    return keep_min_p(logits, settings.get("min_p", 0.0))
 
 
 @torch.no_grad()
@@ -974,29 +1054,35 @@ display(SamplerView(next_shares, write_on, BEGUN))
 r"""
 ### What each does to a text
 
-Riverbank can judge a text exactly. Let the model write the beginnings of documents, and ask the grammar of each first sentence whether any document of the town could begin so. Grammar here is strict, and knows facts: *carl is a doctor* is no sentence of the town if he is a baker. The measure of **correctness** is the share of sentences that are accepted (of the town's own, all are). The measure of **variety** is the number of different words among the first 600 of these sentences.
+Riverbank can judge a text exactly. Let the model write the beginnings of documents, and ask the grammar of each first sentence whether any document of the town could begin so. Grammar here is strict, and knows facts: *carl is a doctor* is no sentence of the town if he is a baker. The measure of **correctness** is the share of sentences that are accepted (of the town's own, all are). The measure of **variety** is the number of different words among the first 500 that these sentences hold.
 """
 
 # %% tags=["experiment"]
 ENDERS = {".", "?", "!"}
+N_TEXTS, N_NEW, N_WORDS = run.pick(smoke=(6, 12, 40), standard=(120, 24, 500), full=(1000, 40, 3000))
+
+
+@cache
+def can_begin(sentence: tuple[str, ...]) -> bool:
+    """Tell whether some document of the town begins with this sentence."""
+    return town.prefix_log_prob(list(sentence)) > -math.inf
 
 
 def judge(texts: list[list[int]]) -> tuple[float, int]:
-    """Return the share of first sentences that the grammar accepts, and the number of different words among the first 600."""
+    """Return the share of first sentences that the grammar accepts, and the number of different words among their first."""
     accepted, written_words = [], []
     for tokens in texts:
         said = tokenizer.decode(tokens).split()
         end = next((i for i, word in enumerate(said) if word in ENDERS), None)
         if end is not None:  # else it did not come to its end
-            accepted.append(town.prefix_log_prob(said[: end + 1]) > -math.inf)
+            accepted.append(can_begin(tuple(said[: end + 1])))
             written_words += said[: end + 1]
-    return sum(accepted) / max(1, len(accepted)), len(set(written_words[:600]))
+    return sum(accepted) / max(1, len(accepted)), len(set(written_words[:N_WORDS]))
 
 
-N_TEXTS, N_NEW = run.pick(smoke=(6, 12), standard=(160, 24), full=(1000, 40))
 settings_of: dict[str, Settings] = {
     "temperature 0.3": {"temperature": 0.3}, "temperature 0.7": {"temperature": 0.7}, "as it is": {}, "temperature 1.3": {"temperature": 1.3},
-    "top-k, k = 3": {"k": 3}, "top-k, k = 20": {"k": 20}, "top-p, p = 0.5": {"p": 0.5}, "top-p, p = 0.9": {"p": 0.9}, "min-p, 0.3": {"min_p": 0.3}, "min-p, 0.05": {"min_p": 0.05},
+    "top-k, k = 3": {"k": 3}, "top-k, k = 20": {"k": 20}, "top-p, p = 0.5": {"p": 0.5}, "min-p, 0.3": {"min_p": 0.3}, "min-p, 0.05": {"min_p": 0.05},
 }  # fmt: skip
 judged: dict[str, tuple[float, int]] = {}
 for name, settings in settings_of.items():
@@ -1011,20 +1097,21 @@ print(f"{'the town itself':<16}{own[0]:6.1%} accepted, {own[1]:>4} words")
 
 # %% tags=["experiment"]
 fig, ax = plt.subplots(figsize=(7.2, 4.2))
-families = {"temperature": ["temperature 0.3", "temperature 0.7", "as it is", "temperature 1.3"], "top-k": ["top-k, k = 3", "top-k, k = 20", "as it is"], "top-p": ["top-p, p = 0.5", "top-p, p = 0.9", "as it is"], "min-p": ["min-p, 0.3", "min-p, 0.05", "as it is"]}
-places = {"temperature": (5, 5), "top-k": (-16, -11), "top-p": (5, -11), "min-p": (-26, 5)}  # of the numbers beside the points
+families = {"temperature": ["temperature 0.3", "temperature 0.7", "as it is", "temperature 1.3"], "top-k": ["top-k, k = 3", "top-k, k = 20", "as it is"], "top-p": ["top-p, p = 0.5", "as it is"], "min-p": ["min-p, 0.3", "min-p, 0.05", "as it is"]}
+places = {"temperature": (6, 5), "top-k": (-16, -11), "top-p": (-4, -13), "min-p": (-12, 8)}  # of the numbers beside the points
 for family, names in families.items():
     ax.plot([judged[name][1] for name in names], [judged[name][0] for name in names], label=family)
     for name in names:
         if name != "as it is" or family == "temperature":
             ax.annotate(name.split()[-1] if name != "as it is" else name, (judged[name][1], judged[name][0]), textcoords="offset points", xytext=places[family], fontsize=8)
-ax.set(xlabel="variety: different words among the first 600", ylabel="sentences that the grammar accepts (share)")
+ax.plot([own[1]], [own[0]], marker="*", markersize=13, linestyle="", color=figures.PALETTE["black"], label="the town itself")
+ax.set(xlabel=f"variety: different words among the first {N_WORDS}", ylabel="sentences that the grammar accepts (share)")
 ax.set_ylim(0, None)
 ax.legend()
 figures.show(
     fig,
-    caption="Correctness is bought with variety, whichever of the four one turns. Each point is one setting, the number its value; the lines meet where nothing is changed.",
-    alt="Scatter of accepted sentences against different words, a line for each of temperature, top-k, top-p and min-p. From the point where nothing is changed all lines go up and to the left as the setting becomes stricter; a temperature of 1.3 lies below and to the right.",
+    caption="Correctness is bought with variety, whichever of the four one turns. Each point is one setting, the number its value; the lines meet where nothing is changed. The star is the town: a model that has learnt all would need none of the four.",
+    alt="Scatter of accepted sentences against different words, a line for each of temperature, top-k, top-p and min-p. From the point where nothing is changed all lines go up and to the left as the setting becomes stricter; a temperature of 1.3 lies below and to the right. A star for the town itself lies at the top.",
 )
 
 # %% tags=["claim"]
@@ -1035,9 +1122,9 @@ claim(
     breaks_when={"a temperature of 1.3": judged["temperature 1.3"][0] - judged["as it is"][0]},
 )
 claim(
-    "and costs variety (different words lost of 600)",
+    "and costs variety (different words lost of 500)",
     measured=judged["as it is"][1] - judged["top-p, p = 0.5"][1],
-    at_least=50,
+    at_least=30,
     breaks_when={"a temperature of 1.3": judged["as it is"][1] - judged["temperature 1.3"][1]},
 )
 
@@ -1082,20 +1169,22 @@ r"""
 **Operations.** Let $N$ be the number of parameters, without the table of positions. A multiplication and an addition for each parameter and token make about $2N$ operations forward, and twice as many backward: $6N$ per token of training. Attention's meetings of queries and keys come on top, $12 L d n$ per token (forward and backward, the causal half not taken off). Chowdhery et al. (2022, appendix B) divide the operations *needed*, $(6N + 12Ldn) \times$ tokens per second, by the peak of the hardware, and call the quotient **model FLOPs utilisation**, MFU.
 
 **Memory.** AdamW in float32 keeps four numbers for each parameter, 16 bytes: weight, gradient, two means.
+
+The last column is for one GPU with a peak of 989 TFLOP/s (an H100 in bfloat16) at an MFU of 40 %.
 """
 
 # %% tags=["experiment"]
 def flops_per_token(config: GPTConfig, length: int) -> int:
     """Return the operations of training on one token, forward and backward."""
-    without_positions = count_gpt(config.but(rotary=True))
+    without_positions = count_gpt(config) - config.max_len * config.d_model
     return 6 * without_positions + 12 * config.n_layers * config.d_model * length
 
 
-print(f"{'':<14}{'training memory':>16}{'operations a token':>20}{'days for 10 billion tokens on one GPU, 40 % of 989 TFLOP/s':>62}")
+print(f"{'':<14}{'training memory':>16}{'operations a token':>20}{'days for 10 billion tokens':>28}")
 for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"):
     config = CONFIGS[name]
     each = flops_per_token(config, config.max_len)
-    print(f"{name:<14}{16 * count_gpt(config) / 2**30:>12.1f} GiB{each / 1e9:>15.2f} G{each * 1e10 / (0.4 * 989e12) / 86_400:>62.1f}")
+    print(f"{name:<14}{16 * count_gpt(config) / 2**30:>12.1f} GiB{each / 1e9:>15.2f} G{each * 1e10 / (0.4 * 989e12) / 86_400:>28.1f}")
 
 # %% [markdown]
 r"""
@@ -1153,7 +1242,7 @@ GPT-2 is from 2019. What has been learnt since about training a small model in l
 
 **Zero-initialised projections.** The matrices that write to the stream, and the one that makes logits, start at 0. Every block is the identity at first and the first loss is exactly $\ln V$; each block then grows from nothing, in the direction of its gradient.
 
-**Muon** (Jordan et al. 2024). For a matrix the momentum $M = U \Sigma V^\top$ is replaced by the nearest matrix whose singular values are all 1, $U V^\top$: a step that is equally long in every direction, rare ones included. A few iterations of $X \leftarrow aX + b\,(XX^\top)X + c\,(XX^\top)^2 X$, from $X = M/\lVert M \rVert$ with $(a, b, c) = (3.4445, -4.7750, 2.0315)$, come close to it without any decomposition. Tables and vectors stay with Adam.
+**Muon**, as above.
 
 **Logit soft-cap** (Gemma 2, 2024). $c \tanh(z / c)$ in place of $z$: no logit beyond $\pm c$, so no token's loss and gradient can run away; near 0 nothing changes.
 
@@ -1163,15 +1252,44 @@ How much is each worth? The benchmark leaves out one at a time.
 """
 
 # %% tags=["nbval-ignore-output"]
-# The record of benchmarks/fast_gpt.py: "baseline", "fast" and "ablation" are lists of its runs.
-places = [Path(folder) / "benchmarks" / "fast_gpt.json" for folder in (".", "..")]
+places = [Path(folder) / "benchmarks" / "fast_gpt.json" for folder in (".", "..", Path(figures.__file__).parents[2])]
 fast_gpt = next((json.loads(each.read_text(encoding="utf-8")) for each in places if each.is_file()), None)
 if fast_gpt is None:
-    print("benchmarks/fast_gpt.json is not here: `python benchmarks/fast_gpt.py` in the course's repository writes it.")
+    print("benchmarks/fast_gpt.json is not here: `python benchmarks/fast_gpt.py --ablation` in the course's repository writes it.")
 else:
-    for part in ("baseline", "fast", "ablation"):
-        for each in fast_gpt[part]:
-            print(f"{part:<10}", ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in each.items()))
+    fig, (ax, bars) = plt.subplots(1, 2, figsize=(10.5, 4.2), width_ratios=[1, 1.25])
+    for name, label, marker in (("baseline", f"published recipe, {fast_gpt['baseline steps']:,} steps", "o"), ("fast", f"this model, {fast_gpt['fast steps']:,} steps", "s")):
+        spent, reached = (sorted(each[name][key] for each in fast_gpt["rounds"]) for key in ("seconds", "loss"))
+        (points,) = ax.plot([each[name]["seconds"] for each in fast_gpt["rounds"]], [each[name]["loss"] for each in fast_gpt["rounds"]], linestyle="", marker=marker, label=label)
+        ax.plot(spent[len(spent) // 2], reached[len(reached) // 2], linestyle="", marker=marker, markersize=13, fillstyle="none", color=points.get_color())
+        print(f"{name:<9} median {spent[len(spent) // 2]:6.1f} seconds, loss {reached[len(reached) // 2]:.3f} nats per character")
+    print(f"the same loss or less in 1/{fast_gpt['ratio']:.0f} of the time (median of the rounds)")
+    ax.set(xscale="log", xlabel="seconds of training (log scale)", ylabel="validation loss (nats per character)", ylim=(1.8, 2.0))
+    ax.set_xticks([10, 20, 50, 100, 200], labels=["10", "20", "50", "100", "200"])
+    ax.minorticks_off()
+    ax.legend(loc="upper center")
+    whole = [each["loss"] for each in fast_gpt["ablation"]["all parts"]]
+    lost = {name: [each["loss"] - base for each, base in zip(runs, whole)] for name, runs in fast_gpt["ablation"].items() if name != "all parts"}
+    names = sorted(lost, key=lambda name: sum(lost[name]))
+    for row, each in enumerate(lost[name] for name in names):
+        mean = sum(each) / len(each)
+        bars.barh(row, mean, color=figures.PALETTE["blue"], height=0.6)
+        bars.plot(each, [row] * len(each), linestyle="", marker="o", markersize=3.5, color=figures.PALETTE["black"])
+        bars.annotate(f"{mean:+.3f}", (max(*each, 0.0), row), textcoords="offset points", xytext=(6, -3.5), fontsize=8)
+    bars.set_yticks(range(len(names)), names, fontsize=8)
+    bars.set(xlabel="loss above that of all parts (same seed)", xlim=(-0.02, 0.27))
+    bars.axvline(0, color=figures.PALETTE["black"], linewidth=0.8, marker="")
+    bars.grid(visible=False, axis="y")
+    figures.show(
+        fig,
+        caption="Left: three rounds of each, and the medians (large outlines). Right: what each change costs after the same number of steps. Bars are means of three seeds, dots the seeds.",
+        alt="Left, loss against seconds: three points near ten seconds lie as low as or lower than three points between a hundred and two hundred. Right, bars: without both tables the loss rises by about 0.2, without the table for triples by 0.09, with learnt positions by 0.04, with Adam by 0.02; the other six bars are near zero.",
+    )
+
+# %% [markdown]
+r"""
+Most of the gain comes from the tables: on this small text, in this short time, counting inside of the network is worth more than everything else together. Rotary positions come next, then Muon. **QK norm, squared ReLU, silent starts and the logit cap brought nothing measurable here**, each less than the seeds differ among themselves; so did a second, third and fourth block. That says nothing against them at other sizes: they were made for larger models and longer training. It does say that a list of modern parts is no explanation, and that an ablation costs a few lines.
+"""
 
 # %% [markdown]
 r"""
@@ -1207,7 +1325,7 @@ def read_real(train: str, test: str, n_tokens: int, seconds: float, desc: str) -
 # %% tags=["experiment"]
 parts = text.python_manual().split((0.9, 0.1))
 manual = [each.text[: run.pick(smoke=6000, standard=10**9, full=10**9)] for each in parts]
-real_bits, sample = read_real(*manual, n_tokens=run.pick(smoke=300, standard=1024, full=2048), seconds=run.pick(smoke=0.1, standard=5, full=300), desc="Python's manual")
+real_bits, sample = read_real(*manual, n_tokens=run.pick(smoke=300, standard=1024, full=2048), seconds=run.pick(smoke=0.1, standard=4, full=300), desc="Python's manual")
 for name, each in real_bits.items():
     print(f"{name:<20}{each:.2f} bits per character")
 lesson_05 = recorded("the manual, read ten times", lesson=5)
@@ -1226,7 +1344,7 @@ shakespeare = registry.load_or_none("tinyshakespeare")
 if shakespeare is not None:
     cut_at = int(0.9 * len(shakespeare))
     plays = shakespeare[: run.pick(smoke=4000, standard=cut_at, full=cut_at)], shakespeare[cut_at:][: run.pick(smoke=2000, standard=40_000, full=10**9)]
-    bits, sample = read_real(*plays, n_tokens=256 + run.pick(smoke=20, standard=768, full=768), seconds=run.pick(smoke=0.1, standard=5, full=300), desc="Shakespeare")
+    bits, sample = read_real(*plays, n_tokens=256 + run.pick(smoke=20, standard=768, full=768), seconds=run.pick(smoke=0.1, standard=4, full=300), desc="Shakespeare")
     for name, each in bits.items():
         print(f"{name:<20}{each:.2f} bits per character")
     print(sample)
@@ -1263,9 +1381,9 @@ r"""
 
 - A decoder is lesson 10's block under a causal mask, stacked, with one table for words in and out. Any text trains it, $n$ questions per window.
 - GPT-2's smallest has 124,439,808 parameters.
-- AdamW pulls matrices towards 0, and nothing else; the rate rises in a line and falls along half a cosine; gradients are accumulated and clipped.
+- AdamW pulls matrices towards 0, and nothing else; Muon moves every direction of a matrix equally far; the rate rises in a line and falls along half a cosine; gradients are accumulated and clipped.
 - A checkpoint holds weights, both means, the place in the text, the random state and the step. Without any of them resuming is another experiment.
-- In the first seconds counting wins; after 70 seconds both networks are ahead of it, GPT furthest. Where the subject is out of the tables' sight no amount of counting helps; there the LSTM learns sooner than GPT.
+- In the first seconds counting wins; after 70 seconds both networks are well ahead of it, and close to each other. Where the subject is out of the tables' sight no amount of counting helps; there the LSTM learns sooner than a GPT of two blocks, and more blocks help GPT.
 - Temperature, top-k, top-p and min-p all buy correctness with variety.
 
 **If you want more.** (1) Give your model 60 seconds (`SECONDS`): which of the samples' faults disappear first? (2) Use `rotary=False` and GELU, as GPT-2 has them: what do they cost at equal time? (3) Train with `Windows` that begin at document starts only. (4) Add a repetition penalty to `cut`. (5) Plot the loss by position in the window: how much does the fortieth token help to guess the forty-first?
@@ -1278,6 +1396,7 @@ r"""
 | pretraining | learning from plain text to guess the next token |
 | fused kernel | attention that never writes its weights down |
 | decoupled weight decay | a pull towards 0 that is not divided by Adam's root |
+| Muon | momentum whose step, for each matrix, has singular values near 1 |
 | warm-up, cosine | the rate's rise and fall |
 | accumulation | several small batches for one step |
 | checkpoint | everything that training needs to go on exactly |

@@ -65,7 +65,9 @@ def lab_command(
     ]
     path = os.pathsep.join(filter(None, [str(DEFAULTS), environment.get("JUPYTER_CONFIG_PATH")]))
     # What a notebook or nbgrader calls by its bare name (`!course status`, alembic) is this environment's.
-    programs = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), environment.get("PATH")]))
+    programs = os.pathsep.join(
+        filter(None, [str(Path(sys.executable).parent), environment.get("PATH")])
+    )
     # The kernel "python3" must be this environment's too, whatever the user has installed elsewhere.
     return command, {
         **environment,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,7 @@ class GPT(nn.Module):
         return [KVCache.for_layer(b.attention, batch, self.config.max_len) for b in blocks]
 
 
+@cache
 def count_gpt(config: GPTConfig) -> int:
     """Return how many parameters a `GPT` of these sizes has, without making one."""
     with torch.device("meta"):

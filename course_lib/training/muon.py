@@ -7,10 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-# The odd polynomial a·x + b·x³ + c·x⁵, applied to the singular values again and again, brings those
-# between 0 and 1 near to 1 quickly and not exactly. Jordan et al. 2024.
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-
 
 def orthogonalise(
     matrices: Float[Tensor, "... rows columns"], steps: int = 5
@@ -25,7 +21,7 @@ def orthogonalise(
         steps: how often the polynomial is applied; 5 bring all but the smallest between about 0.7 and 1.2.
 
     """
-    a, b, c = _COEFFICIENTS
+    a, b, c = 3.4445, -4.7750, 2.0315  # a·x + b·x³ + c·x⁵ for each singular value x
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices  # (..., r, k), r ≤ k
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)  # singular values between 0 and 1
@@ -86,3 +82,72 @@ class Muon(torch.optim.Optimizer):
                 size = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for each, change in zip(matrices, turned):
                     each.sub_(change, alpha=size)
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimisers, each with parameters of its own, that step as one.
+
+    Args:
+        optimizers: they share no parameter.
+
+    """
+
+    def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
+        super().__init__(
+            [each for one in optimizers for group in one.param_groups for each in group["params"]],
+            {},
+        )
+        self.optimizers = optimizers
+        self._collect()
+
+    def _collect(self) -> None:
+        self.param_groups = [group for one in self.optimizers for group in one.param_groups]
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Let each of them make its step."""
+        for one in self.optimizers:
+            one.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of all of them."""
+        return {"optimizers": [one.state_dict() for one in self.optimizers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from such states."""
+        for one, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
+            one.load_state_dict(state)
+        self._collect()
+
+
+def configure_muon(
+    model: nn.Module,
+    learning_rate: float,
+    times: float = 1.0,
+    weight_decay: float = 0.1,
+    betas: tuple[float, float] = (0.9, 0.95),
+) -> Together:
+    """Return Muon for the matrices of linear and of recurrent layers, and AdamW for everything else.
+
+    Args:
+        model: whose parameters are updated.
+        learning_rate: of AdamW's two groups.
+        times: Muon's rate is as many times as large (`Trainer` keeps the ratio).
+        weight_decay: of the tables; vectors and what Muon updates have 0.
+        betas: Adam's two averages.
+
+    """
+    inside = [
+        each
+        for module in model.modules()
+        if isinstance(module, nn.Linear | nn.RNNBase)
+        for each in module.parameters(recurse=False)
+        if each.ndim == 2 and each.requires_grad
+    ]
+    taken = {id(each) for each in inside}
+    others = [each for each in model.parameters() if each.requires_grad and id(each) not in taken]
+    groups = [
+        {"params": [each for each in others if each.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [each for each in others if each.ndim < 2], "weight_decay": 0.0},
+    ]
+    muon = Muon([{"params": inside, "times": times}], lr=times * learning_rate)  # type: ignore[list-item]
+    return Together(muon, torch.optim.AdamW(groups, lr=learning_rate, betas=betas))

@@ -870,10 +870,10 @@ def oracle_lr_at(steps: list[int], options: dict[str, Any]) -> dict[str, Any]:
     for step in steps:
         if step < warmup:
             rates.append(peak * (step + 1) / warmup)
+        elif step >= total:
+            rates.append(floor)
         else:
-            angle = (
-                math.pi / 2 if step >= total else math.pi / 2 * (step - warmup) / (total - warmup)
-            )
+            angle = math.pi / 2 * (step - warmup) / (total - warmup)
             rates.append(floor + (peak - floor) * math.cos(angle) ** 2)
     return {"rates": [float(rate) for rate in rates]}
 
@@ -903,6 +903,14 @@ def rises_beyond(step: int, peak: float, warmup: int, total: int, floor: float =
     if step < warmup:
         return peak * (step + 1) / warmup
     done = (step - warmup) / max(1, total - warmup)
+    return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def no_end(step: int, peak: float, warmup: int, total: int, floor: float = 0.0) -> float:
+    """Never ask whether the end was reached."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / (total - warmup)
     return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -1016,6 +1024,12 @@ LR_AT = Exercise(
             "rises beyond the end",
             "Behind step `total` your cosine goes on and the rate rises again: it stays at the floor.",
             (rises_beyond,),
+        ),
+        Mistake(
+            "no end",
+            "You never ask whether `total` is reached: behind it the cosine goes on and the rate rises again, "
+            "and with nothing but warm-up you divide by 0. From step `total` on return the floor.",
+            (no_end,),
         ),
         Mistake(
             "zero at the end",
@@ -1175,6 +1189,19 @@ def ranks_returned(logits: Tensor, p: float, u: Tensor) -> Tensor:
     return _pick(weights, torch.arange(order.shape[-1]).expand_as(order), u)
 
 
+def stretched_by_p(logits: Tensor, p: float, u: Tensor) -> Tensor:
+    """Multiply u by p in place of the sum of what was kept."""
+    weights, order = _kept(logits, p)
+    return _pick(weights, order, p * u, normalise=False)
+
+
+def not_sorted(logits: Tensor, p: float, u: Tensor) -> Tensor:
+    """Keep the first tokens in the order of their numbers until they reach p."""
+    share = logits.softmax(-1)
+    order = torch.arange(share.shape[-1]).expand_as(share)
+    return _pick(share * (share.cumsum(-1) - share < p), order, u)
+
+
 def p_ignored(logits: Tensor, p: float, u: Tensor) -> Tensor:
     """Draw from the whole distribution."""
     ranked, order, _ = _parts(logits)
@@ -1279,6 +1306,17 @@ SAMPLE_TOP_P = Exercise(
             "You compare u with shares of the whole: what was kept adds up to less than 1, so multiply u by "
             "its sum (or divide the kept probabilities by it).",
             (not_renormalised,),
+        ),
+        Mistake(
+            "stretched by p",
+            "You multiply u by p: the kept tokens add up to p or more, so multiply u by their own sum.",
+            (stretched_by_p,),
+        ),
+        Mistake(
+            "not sorted",
+            "You take tokens in the order of their numbers until they reach p: sort them first, the most "
+            "probable in front.",
+            (not_sorted,),
         ),
         Mistake(
             "places for tokens",

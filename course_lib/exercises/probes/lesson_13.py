@@ -54,7 +54,7 @@ def gpt(
         too_many = torch.zeros(1, sizes["max_len"] + 1, dtype=ids.dtype, device=ids.device)
         try:
             module(too_many)
-            found["error of too many positions"] = ""
+            found["error of too many positions"] = "none"
         except (ValueError, IndexError, RuntimeError) as error:
             found["error of too many positions"] = type(error).__name__
     return found
