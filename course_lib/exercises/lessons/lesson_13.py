@@ -1093,6 +1093,7 @@ def draw_sample_top_p(seed: int) -> list[Case]:
         last: bool = False,
         banned: int = 0,
         equal: bool = False,
+        beyond: bool = False,
     ) -> Case:
         while True:
             logits = size * torch.randn(batch, words, generator=g, dtype=dtype)
@@ -1103,7 +1104,10 @@ def draw_sample_top_p(seed: int) -> list[Case]:
             u = torch.rand(batch, generator=g, dtype=dtype)
             if last:
                 u = torch.full_like(u, 1 - 2**-24)
-            if _safe(logits, p, u):
+            # `beyond`: so much more than p is kept that its sum, and not p, decides a row.
+            right = oracle_sample_top_p(logits, p, u)["tokens"]
+            decides = not torch.equal(stretched_by_p(logits, p, u), right)
+            if _safe(logits, p, u) and (decides or not beyond):
                 return Case(label, {"logits": logits, "p": p, "u": u})
 
     def given(label: str, shares: list[float], p: float, u: list[float], order: list[int]) -> Case:
@@ -1122,7 +1126,7 @@ def draw_sample_top_p(seed: int) -> list[Case]:
         given("p = 1", [0.4, 0.3, 0.2, 0.1], 1.0, [0.2, 0.5, 0.8, 0.95], [3, 1, 0, 2]),
         given("a very small p", [0.4, 0.35, 0.25], 1e-6, [0.0, 0.5, 0.99], [1, 0, 2]),
         given("u = 0", [0.4, 0.35, 0.25], 0.9, [0.0], [2, 1, 0]),
-        case("a batch", 6, 5, 0.9),
+        case("a batch", 6, 5, 0.6, beyond=True),
         case("many tokens", 8, 40, 0.6, f64),
         case("a batch of one", 1, 7, 0.8, f64),
         case("as many rows as tokens", 6, 6, 0.85, f64),
