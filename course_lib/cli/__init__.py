@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import typer
 
-from course_lib.cli import data, doctor, lab, status
+from course_lib.cli import data, doctor, lab, pretrain, status
 from course_lib.cli.common import is_for_user
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (lab, status, doctor, data):
+for module in (lab, status, doctor, data, pretrain):
     module.register(app)
 # The students' repository has neither of these.
 if find_spec("course_lib.cli.grade"):

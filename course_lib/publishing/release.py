@@ -11,7 +11,7 @@ from course_lib.runtime import CourseError
 
 # The package without what only an instructor or a maintainer uses.
 LEFT_OUT = ("publishing", "grading")
-LEARNERS_COMMANDS = ("__init__", "common", "data", "doctor", "lab", "machine", "status")
+LEARNERS_COMMANDS = ("__init__", "common", "data", "doctor", "lab", "machine", "pretrain", "status")
 COPIED = ("pyproject.toml", "constraints.txt", "environment.yml", "LICENSE", "LICENSE-TEXT")
 # The Makefile ends here for students.
 MAINTAINERS_PART = "# --- For maintainers"
