@@ -48,7 +48,8 @@ clean:
 # make test     checks the style, the types, the direction of imports, and runs every test
 # make lint     the same without the tests
 # make build    writes notebooks and executed solutions from solutions/NN_slug.py
-# make soak     what takes longer than a test should: claims over three seeds, every lesson as it is read
+# make soak     what takes longer than a test should: claims over three seeds, every lesson as it is read,
+#               the grader under two hundred kills and over a thousand submissions
 .PHONY: test test-install lint build soak
 
 # Tests run side by side, each with one thread: PyTorch's threads would fight for the cores.
@@ -76,3 +77,4 @@ build: test-install
 soak: test-install
 	$(BIN)/course run
 	$(BIN)/course claims --seeds 3
+	$(BIN)/python benchmarks/soak.py

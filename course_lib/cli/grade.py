@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -40,11 +40,22 @@ Draws = Annotated[
     int, typer.Option(min=1, max=20, help="How often each exercise's cases are drawn.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Submissions graded at the same time.")]
+Scheduler = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Grade on a Dask cluster: its scheduler's address, such as tcp://10.0.0.1:8786.",
+    ),
+]
 CpuSeconds = Annotated[
     float, typer.Option(min=1, help="Processor time of one cell or one exercise, in seconds.")
 ]
 MemoryGb = Annotated[float, typer.Option(min=1, help="Memory of one submission, in GB.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print grades.json in place of the table.")]
+Engine = Annotated[
+    Literal["auto", "bubblewrap", "docker", "podman"],
+    typer.Option(help="What keeps students' code apart; auto takes the first of them that works."),
+]
 Unsafe = Annotated[
     bool,
     typer.Option("--unsafe-no-sandbox", help="Run students' code with your own rights. Dangerous."),
@@ -53,7 +64,7 @@ Unsafe = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for function in (grade, regrade, adjust):
+    for function in (grade, regrade, adjust, grader_image):
         app.command(rich_help_panel=_PANEL)(function)
 
 
@@ -82,6 +93,7 @@ def grade(
     seed_file: SeedFile = None,
     draws: Draws = 3,
     workers: Workers = 1,
+    scheduler: Scheduler = "",
     due: Annotated[
         datetime | None,
         typer.Option(help="When it was due, in local time, as 2026-01-31T23:59:59."),
@@ -94,10 +106,12 @@ def grade(
     cpu_seconds: CpuSeconds = 30.0,
     memory_gb: MemoryGb = 4.0,
     as_json: AsJson = False,
+    engine: Engine = "auto",
     unsafe: Unsafe = False,
 ) -> None:
     """Grade students' notebooks in a sandbox."""
     from course_lib.grading.batch import DATABASE, open_gradebook
+    from course_lib.grading.gradebook import disk_trouble
     from course_lib.grading.roster import read_roster
 
     if late_per_day and due is None:
@@ -109,21 +123,32 @@ def grade(
         _dry_run(lesson, paths, out, people, due, published, as_json)
         return
     chosen, settings = _prepare(
-        lesson, out, published, seed_file, draws, workers, cpu_seconds, memory_gb, unsafe
+        lesson,
+        out,
+        published,
+        seed_file,
+        draws,
+        workers,
+        scheduler,
+        cpu_seconds,
+        memory_gb,
+        engine,
+        unsafe,
     )
     begun = (out / DATABASE).exists()
-    book = open_gradebook(out, lesson)
-    if begun and not resume and not book.is_empty:
-        raise UsageError(
-            f"{out} holds a gradebook already: go on with it with --resume, make marks anew with "
-            "`course regrade`, or choose another folder."
-        )
-    if due is not None:
-        book.set_fact("due", due.isoformat())
-        book.set_fact("late_per_day", str(late_per_day))
-    if people is not None:
-        book.set_roster(people)
-    book.close()
+    with disk_trouble(out):
+        book = open_gradebook(out, lesson)
+        if begun and not resume and not book.is_empty:
+            raise UsageError(
+                f"{out} holds a gradebook already: go on with it with --resume, make marks anew with "
+                "`course regrade`, or choose another folder."
+            )
+        if due is not None:
+            book.set_fact("due", due.isoformat())
+            book.set_fact("late_per_day", str(late_per_day))
+        if people is not None:
+            book.set_roster(people)
+        book.close()
     _grade(chosen, paths, settings, None, as_json)
 
 
@@ -137,10 +162,12 @@ def regrade(
     seed_file: SeedFile = None,
     draws: Draws = 3,
     workers: Workers = 1,
+    scheduler: Scheduler = "",
     published: Published = None,
     cpu_seconds: CpuSeconds = 30.0,
     memory_gb: MemoryGb = 4.0,
     as_json: AsJson = False,
+    engine: Engine = "auto",
     unsafe: Unsafe = False,
 ) -> None:
     """Make marks anew, from the files where they were found; adjustments by hand stay."""
@@ -153,7 +180,17 @@ def regrade(
     if not paths:
         raise UsageError(f"Nothing was graded in {out} yet: use `course grade`.")
     chosen, settings = _prepare(
-        lesson, out, published, seed_file, draws, workers, cpu_seconds, memory_gb, unsafe
+        lesson,
+        out,
+        published,
+        seed_file,
+        draws,
+        workers,
+        scheduler,
+        cpu_seconds,
+        memory_gb,
+        engine,
+        unsafe,
     )
     _grade(chosen, paths, settings, tuple(students or ()), as_json)
 
@@ -168,13 +205,32 @@ def adjust(
     """Set the points of one exercise by hand, with a reason that the student reads."""
     from course_lib.exercises.spec import exercises_of
     from course_lib.grading.batch import open_gradebook
+    from course_lib.grading.gradebook import disk_trouble
     from course_lib.grading.reports import write_all
 
-    book = open_gradebook(out)
-    book.adjust(student, exercise, points, reason)
-    write_all(book, exercises_of(int(book.fact("lesson") or 0)), out)
-    book.close()
+    with disk_trouble(out):
+        book = open_gradebook(out)
+        book.adjust(student, exercise, points, reason)
+        write_all(book, exercises_of(int(book.fact("lesson") or 0)), out)
+        book.close()
     typer.echo(f"{student}: `{exercise}` has {points:g} points now.")
+
+
+def grader_image(
+    engine: Annotated[
+        Literal["docker", "podman"] | None,
+        typer.Option(help="The program; the first of the two that is installed if none is named."),
+    ] = None,
+) -> None:
+    """Build the image in which Docker or Podman runs students' code; needs the network, once."""
+    import shutil
+
+    from course_lib.grading.sandbox.container import ENGINES, build_image
+
+    installed = [each for each in ENGINES if shutil.which(each)]
+    chosen: str = engine or [*installed, *ENGINES][0]
+    image = build_image(chosen)
+    typer.echo(f"{image} is there: grade with `course grade … --engine {chosen}`.")
 
 
 def _prepare(
@@ -184,14 +240,22 @@ def _prepare(
     seed_file: Path | None,
     draws: int,
     workers: int,
+    scheduler: str,
     cpu_seconds: float,
     memory_gb: float,
+    engine: str,
     unsafe: bool,
 ) -> "tuple[Lesson, Settings]":
     from course_lib.grading.batch import Settings
     from course_lib.grading.notebook import load_lesson
     from course_lib.grading.sandbox import Limits
 
+    if engine != "auto" and (unsafe or scheduler):
+        other = "--unsafe-no-sandbox" if unsafe else "--scheduler"
+        raise UsageError(
+            f"--engine and {other} do not go together: give one of them"
+            f"{'' if unsafe else ' (workers of a cluster take the sandbox that they have)'}."
+        )
     root = course_root()
     limits = Limits(
         unit_cpu_seconds=cpu_seconds,
@@ -200,7 +264,7 @@ def _prepare(
         total_wall_seconds=30 * cpu_seconds,
         memory_bytes=int(memory_gb * 2**30),
     )
-    settings = Settings(out, seed_file, draws, workers, unsafe, limits, hidden=(root,))
+    settings = Settings(out, seed_file, draws, workers, unsafe, limits, (root,), scheduler, engine)
     return load_lesson(lesson, root, published), settings
 
 
@@ -214,6 +278,7 @@ def _grade(
     from rich.console import Console
 
     from course_lib.grading.batch import grade as grade_batch
+    from course_lib.grading.gradebook import disk_trouble
     from course_lib.grading.reports import keep_published, write_all
 
     errors = Console(stderr=True, highlight=False)
@@ -225,9 +290,10 @@ def _grade(
         )
     with _progress(errors) as (started, finished):
         book = grade_batch(lesson, paths, settings, again=again, started=started, finished=finished)
-    keep_published(book, lesson)
-    grades = write_all(book, lesson.exercises, settings.out)
-    book.close()
+    with disk_trouble(settings.out):
+        keep_published(book, lesson)
+        grades = write_all(book, lesson.exercises, settings.out)
+        book.close()
     if as_json:
         typer.echo(json.dumps(grades, indent=2, ensure_ascii=False))
     else:

@@ -82,6 +82,7 @@ class Facts:
         grading: whether this copy of the course has the grader.
         bubblewrap: the path of bwrap, empty where there is none.
         bubblewrap_error: what it said when it was tried, empty where it worked.
+        engine: docker or podman, whichever is installed; empty where neither is.
         apparmor_restricts: whether AppArmor forbids unprivileged user namespaces.
 
     """
@@ -106,6 +107,7 @@ class Facts:
     grading: bool = True
     bubblewrap: str = ""
     bubblewrap_error: str = ""
+    engine: str = ""
     apparmor_restricts: bool = False
 
 
@@ -303,12 +305,25 @@ def notebooks_folder(facts: Facts) -> Check:
 def sandbox(facts: Facts) -> Check:
     """The wall behind which `course grade` runs students' code; lessons do not need it."""
     name = "Sandbox (for grading)"
+    if facts.system == "Windows":
+        return Check(
+            name,
+            "warn",
+            "Grading needs Linux, and this is Windows; lessons do not need it.",
+            "Grade inside WSL 2, or on a Linux machine.",
+        )
+    container = (
+        f"{facts.engine} is installed and can stand in: run `course grader-image --engine {facts.engine}` "
+        f"once, then `course grade … --engine {facts.engine}`."
+        if facts.engine
+        else "Docker or Podman can stand in (see --engine in docs/grading.md)."
+    )
     if facts.system != "Linux":
         return Check(
             name,
             "warn",
-            f"Grading needs Linux, and this is {facts.system}; lessons do not need it.",
-            "Grade on a Linux machine, or on Windows inside WSL 2.",
+            f"Grading on {facts.system} runs students' code in containers; lessons do not need them.",
+            container if facts.engine else "Install Docker or Podman, or grade on a Linux machine.",
         )
     if not facts.bubblewrap:
         return Check(
@@ -316,7 +331,7 @@ def sandbox(facts: Facts) -> Check:
             "warn",
             "bubblewrap is not installed: `course grade` needs it, lessons do not.",
             "Install it: sudo apt install bubblewrap (Debian, Ubuntu), "
-            "sudo dnf install bubblewrap (Fedora).",
+            f"sudo dnf install bubblewrap (Fedora).\n{container}",
         )
     if not facts.bubblewrap_error:
         return Check(name, "ok", f"{facts.bubblewrap} works.")
@@ -334,7 +349,7 @@ def sandbox(facts: Facts) -> Check:
         "warn",
         f"bubblewrap does not work here ({facts.bubblewrap_error}): `course grade` needs it, lessons do not.",
         "If this is a container, start it with user namespaces allowed; "
-        "else run: sudo sysctl kernel.unprivileged_userns_clone=1",
+        f"else run: sudo sysctl kernel.unprivileged_userns_clone=1\n{container}",
     )
 
 
@@ -385,6 +400,7 @@ def gather() -> Facts:
         grading=importlib.util.find_spec("course_lib.grading") is not None,
         bubblewrap=bwrap,
         bubblewrap_error=_bubblewrap_error(bwrap) if bwrap else "",
+        engine=next((each for each in ("docker", "podman") if shutil.which(each)), ""),
         apparmor_restricts=_apparmor_restricts(),
     )
 

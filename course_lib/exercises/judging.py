@@ -197,14 +197,10 @@ def _difference(
         found = _compare(key, wanted, outcome.values[key], known.exercise.tolerances)
         if found is not None:
             return found
-    for key, before in case.inputs.items():
+    for key, before in known.asked(case).items():
         after = outcome.inputs_after.get(key)
-        if _compare(key, plain(before), after, {}) is not None:
-            return Difference(
-                key,
-                f"{_IN_PLACE} It was `{key}`.",
-                (plain(before), after),
-            )
+        if _compare(key, before, after, {}) is not None:
+            return Difference(key, f"{_IN_PLACE} It was `{key}`.", (before, after))
     return None
 
 
@@ -232,6 +228,8 @@ def _compare(
             return differ(
                 f"The {key} {_verb(key, 'has', 'have')} dtype {got.dtype} and should have {expected.dtype}."
             )
+        if torch.equal(got, expected):
+            return None
         if not expected.dtype.is_floating_point and not expected.dtype.is_complex:
             wrong = got != expected
         else:
@@ -324,6 +322,7 @@ class KnownAnswers:
     def __init__(self, exercise: Exercise) -> None:
         self.exercise = exercise
         self._right: dict[int, dict[str, Value]] = {}
+        self._asked: dict[int, dict[str, Value]] = {}
         self._outcomes: dict[tuple[str, int], Outcome] = {}
         self._cases: dict[int, Case] = {}  # kept, so that no other case gets the number of one
 
@@ -334,6 +333,13 @@ class KnownAnswers:
             self._cases[id(case)] = case
             self._right[id(case)] = {key: plain(value) for key, value in values.items()}
         return self._right[id(case)]
+
+    def asked(self, case: Case) -> dict[str, Value]:
+        """Return the case's inputs, as plain values."""
+        if id(case) not in self._asked:
+            self._cases[id(case)] = case
+            self._asked[id(case)] = {key: plain(value) for key, value in case.inputs.items()}
+        return self._asked[id(case)]
 
     def answers_so(self, mistake: Mistake, case: Case, outcome: Outcome) -> bool:
         """Tell whether the mistake has this outcome in this case."""

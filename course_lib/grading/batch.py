@@ -1,24 +1,27 @@
 """Grade a whole class: what waits is graded by several workers, and written down as it comes."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from course_lib.grading import cases, reduced
-from course_lib.grading.gradebook import Gradebook
+from course_lib.grading.gradebook import Gradebook, disk_trouble
 from course_lib.grading.intake import Submission, collect, students_of
-from course_lib.grading.marking import Marked, Marker
+from course_lib.grading.marking import Marked, Marker, known_answers
 from course_lib.grading.notebook import Lesson
 from course_lib.grading.sandbox import Limits, SoloRetry, open_sandbox
 from course_lib.runtime import CourseError
 
 DATABASE = "gradebook.sqlite"
 SEED = "private/seed"
+# Yields submissions with their marks, in any order, and empties the list that it is given.
+MarkAll = Callable[[list[Submission]], Generator[tuple[Submission, Marked], None, None]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Settings:
         unsafe: go without a sandbox.
         limits: what one submission may use.
         hidden: folders that students' code must not see, besides ``out`` and what is graded.
+        scheduler: the address of a Dask scheduler whose workers do the marking; "" for this machine.
+        engine: what keeps students' code apart on this machine, as `open_sandbox` takes it.
 
     """
 
@@ -43,6 +48,8 @@ class Settings:
     unsafe: bool = False
     limits: Limits = field(default_factory=Limits)
     hidden: tuple[Path, ...] = ()
+    scheduler: str = ""
+    engine: str = "auto"
 
 
 def open_gradebook(out: Path, lesson: int | None = None) -> Gradebook:
@@ -83,32 +90,65 @@ def grade(
         finished: told of each submission once its marks are written.
 
     Raises:
-        CourseError: there is no sandbox, nothing to grade, or the gradebook does not fit.
+        CourseError: there is no sandbox, nothing to grade, no cluster, no room on the disk, or the gradebook
+            does not fit.
 
     """
     torch.set_num_threads(1)  # oracles are small, and the processors belong to the sandboxes
     submissions = collect(paths, lesson.number)
-    book = open_gradebook(settings.out, lesson.number)
-    own_seed = settings.out / SEED
-    secret = (
-        cases.read_secret(settings.seed_file) if settings.seed_file else cases.own_secret(own_seed)
-    )
-    mark = f"{cases.fingerprint(secret)} × {settings.draws}"
-    book.settle("seed", mark, "This gradebook was begun with another seed")
-    hidden = (settings.out, *settings.hidden, *(path for path in paths if path.is_dir()))
-    with _alone(settings.out) as folder:
-        library = reduced.build(lesson.number, lesson.exercises, folder)
-        drawn = cases.draw(lesson.exercises, secret, settings.draws)
-        chosen = students_of(submissions, again or ())
-        warm_up = "\n".join(lesson.setup)
-        with closing(SoloRetry(open_sandbox(library, hidden, settings.unsafe, warm_up))) as sandbox:
-            marker = Marker(lesson, drawn, sandbox, settings.limits)
+    with disk_trouble(settings.out):
+        book = open_gradebook(settings.out, lesson.number)
+        secret = _secret(settings)
+        mark = f"{cases.fingerprint(secret)} × {settings.draws}"
+        book.settle("seed", mark, "This gradebook was begun with another seed")
+        total = len(chosen := students_of(submissions, again or ()))
+        hidden = (settings.out, *settings.hidden, *(path for path in paths if path.is_dir()))
+        with (
+            _alone(settings.out) as folder,
+            _hands(lesson, secret, settings, folder, hidden) as mark_all,
+        ):
             run = book.begin_run(paths, settings.unsafe)
             waiting = book.enter(chosen, again=again is not None)
-            started(len(waiting), len(chosen))
-            _work(waiting, marker, settings.workers, book, finished)
+            del submissions, chosen  # each notebook's bytes go when it is graded
+            started(len(waiting), total)
+            with closing(mark_all(waiting)) as marks:
+                for submission, marked in marks:
+                    book.write(submission.student, marked)
+                    finished(submission, marked)
             book.end_run(run)
     return book
+
+
+def _secret(settings: Settings) -> bytes:
+    if settings.seed_file:
+        return cases.read_secret(settings.seed_file)
+    return cases.own_secret(settings.out / SEED)
+
+
+@contextmanager
+def _hands(
+    lesson: Lesson, secret: bytes, settings: Settings, folder: Path, hidden: Sequence[Path]
+) -> Iterator[MarkAll]:
+    """Give what marks submissions: threads of this machine with a sandbox, or a cluster."""
+    if settings.scheduler:
+        from course_lib.grading.cluster import Briefing, connected
+
+        seeds = cases.seeds(lesson.exercises, secret, settings.draws)
+        briefing = Briefing(
+            lesson.number, lesson.published, seeds, settings.limits, settings.unsafe
+        )
+        with connected(settings.scheduler, briefing) as cluster:
+            yield cluster.mark_all
+        return
+    library = reduced.build(lesson.number, lesson.exercises, folder)
+    drawn = cases.draw(lesson.exercises, secret, settings.draws)
+    warm_up = "\n".join(lesson.setup)
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        answers = aside.submit(known_answers, lesson.exercises, drawn)
+        inner = open_sandbox(library, hidden, settings.unsafe, warm_up, settings.engine)
+    with closing(SoloRetry(inner)) as sandbox:
+        marker = Marker(lesson, drawn, sandbox, settings.limits, answers.result())
+        yield partial(_in_threads, marker, settings.workers)
 
 
 @contextmanager
@@ -137,35 +177,25 @@ def _alone(out: Path) -> Iterator[Path]:
             shutil.rmtree(library, ignore_errors=True)
 
 
-def _work(
-    waiting: Sequence[Submission],
-    marker: Marker,
-    workers: int,
-    book: Gradebook,
-    finished: Callable[[Submission, Marked], None],
-) -> None:
-    """Mark submissions in threads, which wait for sandboxes; write in this one as they come."""
-    queue = list(reversed(waiting))
+def _in_threads(
+    marker: Marker, workers: int, waiting: list[Submission]
+) -> Generator[tuple[Submission, Marked], None, None]:
+    """Yield submissions with their marks as they come; ``waiting`` is emptied.
+
+    Marking is done by threads, which for the most part wait for sandboxes.
+    """
+    waiting.reverse()
     running: dict[Future[Marked], Submission] = {}
     with ThreadPoolExecutor(max_workers=workers) as pool:
         try:
-            while queue or running:
-                while queue and len(running) < workers:
-                    submission = queue.pop()
-                    running[pool.submit(marker.mark, submission)] = submission
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    submission = waiting.pop()
+                    running[pool.submit(marker.mark_safely, submission)] = submission
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
-                    submission = running.pop(future)
-                    try:
-                        marked = future.result()
-                    except Exception as error:  # a fault of the grader's own must not end the batch
-                        marked = marker.nothing(
-                            f"The grader failed on this submission ({type(error).__name__}): "
-                            "grade it again or look at it by hand.",
-                            retry=True,
-                        )
-                    book.write(submission.student, marked)
-                    finished(submission, marked)
+                    yield running.pop(future), future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            marker.stop()
             raise

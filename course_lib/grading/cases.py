@@ -2,9 +2,10 @@
 
 import hashlib
 import hmac
+import itertools
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from course_lib.exercises.spec import Case, Exercise
@@ -48,22 +49,39 @@ def own_secret(path: Path) -> bytes:
     return read_secret(path)
 
 
+def seeds(
+    exercises: Iterable[Exercise], secret: bytes, draws: int = 3
+) -> dict[str, tuple[int, ...]]:
+    """Return ``draws`` seeds for each exercise, each derived from the secret and the exercise's name.
+
+    They tell nothing of the secret, nor of other lessons' inputs.
+    """
+    found = {}
+    for exercise in exercises:
+        texts = (f"{exercise.lesson}/{exercise.name}/{number}" for number in range(draws))
+        digests = (hmac.new(secret, text.encode(), hashlib.sha256).digest() for text in texts)
+        found[exercise.name] = tuple(int.from_bytes(each[:4], "big") >> 1 for each in digests)
+    return found
+
+
 def draw(
     exercises: Iterable[Exercise], secret: bytes, draws: int = 3
 ) -> dict[str, tuple[Case, ...]]:
-    """Return the cases of each exercise: ``draws`` seeds, each derived from the secret and the name.
+    """Return the cases of each exercise, drawn ``draws`` times."""
+    exercises = tuple(exercises)
+    return draw_from(exercises, seeds(exercises, secret, draws))
+
+
+def draw_from(
+    exercises: Iterable[Exercise], seeds: Mapping[str, Sequence[int]]
+) -> dict[str, tuple[Case, ...]]:
+    """Return the cases of each exercise, as its seeds give them.
 
     At the end stand those of the first seed once more, in reverse order: an answer that depends on how often
     it was called, or on what was asked before, is no function of its inputs.
     """
     cases = {}
     for exercise in exercises:
-        drawn: list[Case] = []
-        first: list[Case] = []
-        for number in range(draws):
-            text = f"{exercise.lesson}/{exercise.name}/{number}".encode()
-            digest = hmac.new(secret, text, hashlib.sha256).digest()
-            drawn += exercise.draw(int.from_bytes(digest[:4], "big") >> 1)
-            first = first or list(drawn)
-        cases[exercise.name] = (*drawn, *reversed(first))
+        drawn = [exercise.draw(seed) for seed in seeds[exercise.name]]
+        cases[exercise.name] = (*itertools.chain(*drawn), *reversed(drawn[0]))
     return cases

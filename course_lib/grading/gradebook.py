@@ -1,6 +1,8 @@
 """The gradebook: SQLite, written as results come, so that a grader killed at any moment loses nothing."""
 
+import errno
 import json
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -17,6 +19,10 @@ from course_lib.runtime import CourseError
 
 _FORMAT = 2
 _MOST_CODE = 50_000
+_ROOM = (
+    "make room and run the same command again (`course grade` with --resume). "
+    "No mark that was written is lost."
+)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS runs (
@@ -106,9 +112,8 @@ class Gradebook:
             self._connection.execute("PRAGMA foreign_keys = ON")
             self._connection.executescript(_SCHEMA)
         except (sqlite3.DatabaseError, OSError) as error:
-            raise CourseError(
-                f"The gradebook {path} cannot be used ({error}): choose another folder with -o."
-            ) from error
+            advice = _ROOM if _is_full(error) else "choose another folder with -o."
+            raise CourseError(f"The gradebook {path} cannot be used ({error}): {advice}") from error
         self._connection.row_factory = sqlite3.Row
         self.settle(
             "format", str(_FORMAT), "This gradebook was written by another version of the course"
@@ -346,10 +351,48 @@ class Gradebook:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # on a full disk SQLite has rolled back by itself
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
+
+
+@contextmanager
+def disk_trouble(out: Path) -> Iterator[None]:
+    """Tell in a sentence of a disk that is full, or fails, while ``out`` is worked on.
+
+    Raises:
+        CourseError: instead of what SQLite or the system raise.
+
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        busy = _code(error) == sqlite3.SQLITE_BUSY
+        advice = "another program has it open: close that and run the same command again."
+        raise CourseError(
+            f"The gradebook in {out} cannot be written ({error}): {advice if busy else _ROOM}"
+        ) from error
+    except OSError as error:
+        if not _is_full(error) and error.errno not in (errno.EROFS, errno.EIO):
+            raise
+        why = error.strerror or os.strerror(errno.ENOSPC)
+        raise CourseError(f"{error.filename or out} cannot be written ({why}): {_ROOM}") from error
+
+
+def _is_full(error: Exception) -> bool:
+    """Tell whether an error means that the disk is full; SQLite may only say that writing failed."""
+    if isinstance(error, sqlite3.Error):
+        return _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+    if isinstance(error, shutil.Error):
+        return os.strerror(errno.ENOSPC) in str(error)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Return SQLite's number for the kind of an error; 0 where the error is Python's own."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def graded_already(out: Path, lesson: int) -> tuple[dict[str, str], Roster | None]:

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -30,6 +30,7 @@ from course_lib.grading.sandbox.protocol import (
     Limits,
     ProbeCall,
     Request,
+    Response,
     Sandbox,
     Stop,
     Supplied,
@@ -39,6 +40,7 @@ from course_lib.grading.supply import finished_parts
 Status = Literal["passed", "failed", "not-attempted", "forbidden", "not-graded"]
 
 MOST_RESTARTS = 12
+_MOST_DEATHS = 3  # at different places, before the last one is taken for the code's own
 _MOST_REASON, _MOST_DETAIL, _MOST_FLAG, _MOST_FLAGS = 1500, 500, 300, 40
 _UNJUDGED = "What came back could not be compared: a human will look at it."
 _MAY_BE_SPARED = ("failed", "not-attempted")
@@ -120,6 +122,7 @@ class Marker:
         cases: the hidden cases of each exercise.
         sandbox: where students' code runs.
         limits: what it may use.
+        known: what the oracles answer, where it was worked out before.
 
     """
 
@@ -129,6 +132,7 @@ class Marker:
         cases: Mapping[str, tuple[Case, ...]],
         sandbox: Sandbox,
         limits: Limits,
+        known: Mapping[str, KnownAnswers] | None = None,
     ) -> None:
         self._lesson = lesson
         self._cases = cases
@@ -137,12 +141,34 @@ class Marker:
         self._probes_module = lesson.exercises[0].probe.__module__
         self._modules = modules_of()
         self._answers = answer_modules(lesson.exercises)
-        self._known = {each.name: KnownAnswers(each) for each in lesson.exercises}
+        self._known = known or {each.name: KnownAnswers(each) for each in lesson.exercises}
+        self._calls = {
+            each.name: ProbeCall(
+                each.name, each.defines, each.probe.__name__, cases[each.name], each.forbidden
+            )
+            for each in lesson.exercises
+        }
+        self._supplies: dict[tuple[str, ...], tuple[Supplied, ...]] = {}
 
     def mark(self, submission: Submission) -> Marked:
         """Return the submission's marks; a file that cannot be taken in gets none, and says why."""
         with _ONE_AT_A_TIME:
             return self._mark(submission)
+
+    def mark_safely(self, submission: Submission) -> Marked:
+        """Return the submission's marks, or none where the grader itself fails: one must not end the batch."""
+        try:
+            return self.mark(submission)
+        except Exception as error:
+            return self.nothing(
+                f"The grader failed on this submission ({type(error).__name__}): "
+                "grade it again or look at it by hand.",
+                retry=True,
+            )
+
+    def stop(self) -> None:
+        """End what runs, so that whoever waits for it goes on."""
+        self._sandbox.close()
 
     def _mark(self, submission: Submission) -> Marked:
         begun = time.monotonic()
@@ -180,11 +206,7 @@ class Marker:
 
     def nothing(self, problem: str, seconds: float = 0.0, retry: bool = False) -> Marked:
         """Return no marks for a submission that could not be graded, with the reason."""
-        marks = tuple(
-            Mark(exercise.name, 0.0, exercise.points, "not-graded", problem)
-            for exercise in self._lesson.exercises
-        )
-        return Marked(marks, (problem,), seconds, problem, retry)
+        return nothing(self._lesson.exercises, problem, seconds, retry)
 
     # --- running -------------------------------------------------------------------------
 
@@ -199,24 +221,16 @@ class Marker:
         remaining = list(exercises)
         cells = list(planned.cells)
         starts_failed = 0
+        died_at: set[str] = set()
         for _ in range(MOST_RESTARTS):
             request = Request(
                 self._probes_module,
                 tuple(cells),
-                tuple(
-                    ProbeCall(
-                        each.name,
-                        each.defines,
-                        each.probe.__name__,
-                        self._cases[each.name],
-                        each.forbidden,
-                    )
-                    for each in remaining
-                ),
+                tuple(self._calls[each.name] for each in remaining),
                 supply,
             )
             with _others_go_on():
-                response = self._sandbox.run(request, self._limits)
+                response = self._run_to_its_end(request, died_at)
             findings.cells.update(response.cells)
             findings.outcomes.update(response.outcomes)
             findings.missing.update(response.missing)
@@ -249,6 +263,22 @@ class Marker:
                 f"The notebook ended the process that graded it more than {MOST_RESTARTS} times."
             )
         return findings
+
+    def _run_to_its_end(self, request: Request, died_at: set[str]) -> Response:
+        """Run a request; one whose process dies is run again, until it has died twice at the same place.
+
+        Code that ends its process does so each time. What the machine killed, for memory say, or an
+        operator, costs the student nothing. ``died_at`` holds the places so far: a notebook that dies at
+        ever other ones is not run again and again.
+        """
+        while True:
+            response = self._sandbox.run(request, self._limits)
+            stop = response.stop
+            if stop is None or stop.why != "died":
+                return response
+            if stop.unit in died_at or len(died_at) == _MOST_DEATHS:
+                return response
+            died_at.add(stop.unit)
 
     # --- judging -------------------------------------------------------------------------
 
@@ -320,13 +350,19 @@ class Marker:
             # A call of an earlier stub looks like "not attempted", so the cell itself tells.
             if not failed or not tried or marks[exercise.name].status not in _MAY_BE_SPARED:
                 continue
-            supply = finished_parts(failed, self._answers, self._modules)
-            findings = self._run(planned, [exercise], supply)
+            findings = self._run(planned, [exercise], self._supply(failed))
             mark = self._judge(exercise, planned, findings)
             names = ", ".join(f"`{each.name}`" for each in failed)
             note = f" (Graded with the course's version of {names}, so that its loss is not counted twice.)"
             again[exercise.name] = replace(mark, reason=mark.reason + note)
         return again
+
+    def _supply(self, failed: Sequence[Exercise]) -> tuple[Supplied, ...]:
+        """Return the finished parts of some exercises, cut out of their modules once."""
+        names = tuple(each.name for each in failed)
+        if names not in self._supplies:
+            self._supplies[names] = finished_parts(failed, self._answers, self._modules)
+        return self._supplies[names]
 
     def _flags(
         self,
@@ -371,6 +407,30 @@ class Marker:
             for cell in added
             for use in find_forbidden(python_of(cell.source), exercise.forbidden)
         ]
+
+
+def known_answers(
+    exercises: Iterable[Exercise], cases: Mapping[str, tuple[Case, ...]]
+) -> dict[str, KnownAnswers]:
+    """Return what the oracles answer in all cases: work for the time in which a sandbox starts."""
+    found = {}
+    with _ONE_AT_A_TIME:
+        for exercise in exercises:
+            found[exercise.name] = KnownAnswers(exercise)
+            for case in cases[exercise.name]:
+                with suppress(Exception):  # it will fail again, where it counts and is told
+                    found[exercise.name].right(case)
+    return found
+
+
+def nothing(
+    exercises: Iterable[Exercise], problem: str, seconds: float = 0.0, retry: bool = False
+) -> Marked:
+    """Return no marks for a submission that could not be graded, with the reason."""
+    marks = tuple(
+        Mark(exercise.name, 0.0, exercise.points, "not-graded", problem) for exercise in exercises
+    )
+    return Marked(marks, (problem,), seconds, problem, retry)
 
 
 def _proved_uses(source: str, exercise: Exercise) -> list[Use]:

@@ -4,7 +4,7 @@ import ast
 import re
 import symtable
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,12 +15,17 @@ from course_lib.grading.intake import NotebookCell, read_notebook
 from course_lib.grading.sandbox.protocol import Cell
 from course_lib.runtime import CourseError
 
-SKIPPED_TAGS = frozenset({"experiment", "claim", "widget", "check", "record"})
+EXACT = "nbval-check-output"
+# Of the lesson's own cells these run, and what they need: `EXACT` ones for their outputs to be compared.
+RUNNING_TAGS = frozenset({"setup", "exercise", EXACT})
 # Beyond these a cell with magics is taken as it stands: rewriting takes time for each of them.
 _MOST_REWRITTEN = 100_000
 _MOST_MAGICS = 50
 _MAGIC = re.compile(r"^\s*[%!?]|[%!?]\s*\S|\?\s*$", re.MULTILINE)
 _MOST_QUOTED = 80
+_NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Import, ast.ImportFrom)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_COMPREHENSIONS = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})
 # What changes the cells after it: IPython's hooks, and Python's own.
 _HOOKS = frozenset(
     {
@@ -125,9 +130,10 @@ class Plan:
 def plan(lesson: Lesson, cells: Sequence[NotebookCell]) -> Plan:
     """Decide which cells of a student's notebook run.
 
-    The lesson's own experiments, claims, views and checks are left out where they are unchanged: compared
-    with the published notebook by source, since ids, tags and order in the student's file prove nothing.
-    One of them runs after all where a cell that runs uses a name which only it binds.
+    Of the lesson's own cells, setup, exercises and those with exact outputs run; figures, experiments, claims,
+    views and checks do not. Which cells are its own is told by the source, since ids, tags and order in the
+    student's file prove nothing. What a cell that runs uses is there: the cells run, too, that bind its names
+    or change what they stand for.
     """
     own = {_normal(cell.source): cell.tags for cell in lesson.published if cell.type == "code"}
     code = [
@@ -135,21 +141,12 @@ def plan(lesson: Lesson, cells: Sequence[NotebookCell]) -> Plan:
         for index, cell in enumerate(cells, start=1)
         if cell.type == "code" and cell.source.strip()
     ]
-    skipped = {
-        index for index, source in code if own.get(_normal(source), frozenset()) & SKIPPED_TAGS
+    names = {index: _names(source) for index, source in code}
+    checks = {index for index in names if names[index].is_check}
+    running = {
+        index for index, source in code if own.get(_normal(source), RUNNING_TAGS) & RUNNING_TAGS
     }
-    trees = {index: _tree(source) for index, source in code}
-    stores = {index: _stored(source) for index, source in code}
-    loads = {index: _loaded(source) for index, source in code}
-    checks = {index for index in trees if _is_check(trees[index])}
-    grown = True
-    while grown:
-        running = [index for index, _ in code if index not in skipped]
-        bound = set().union(*(stores[index] for index in running))
-        lacking = set().union(*(loads[index] for index in running)) - bound
-        needed = {index for index in skipped - checks if stores[index] & lacking}
-        skipped -= needed
-        grown = bool(needed)
+    running = _with_what_they_need(running, {i: names[i] for i in names if i not in checks})
 
     setups = [
         cell.source for cell in lesson.published if "setup" in cell.tags and cell.type == "code"
@@ -162,24 +159,24 @@ def plan(lesson: Lesson, cells: Sequence[NotebookCell]) -> Plan:
             or any(_resembles(source, each) for each in setups),
         )
         for index, source in code
-        if index not in skipped
+        if index in running
     )
     definitions: dict[str, list[Definition]] = {}
     elsewhere: dict[str, list[NotebookCell]] = {}
     for exercise in lesson.exercises:
-        names = set(exercise.defines)
+        wanted = set(exercise.defines)
         definitions[exercise.name] = [
             Definition(index, source)
             for index, source in code
-            if stores[index] & names
+            if names[index].bound & wanted
             and "exercise" in own.get(_normal(source), frozenset({"exercise"}))
             and index not in checks
         ]
         elsewhere[exercise.name] = [
             cell
             for index, cell in enumerate(cells, start=1)
-            if (cell.type != "code" or trees.get(index) is None)
-            and any(f"{word} {name}" in cell.source for word in ("def", "class") for name in names)
+            if (cell.type != "code" or index not in names or not names[index].parses)
+            and any(f"{word} {name}" in cell.source for word in ("def", "class") for name in wanted)
         ]
     added = tuple(cell for cell in runs if _normal(cell.source) not in own)
     return Plan(runs, definitions, elsewhere, added)
@@ -283,7 +280,8 @@ def lines_behind(source: str, names: Collection[str]) -> set[int] | None:
 def _used(statement: ast.stmt) -> set[str]:
     """Return the names of its cell that a top-level statement uses."""
     try:
-        return _loaded(ast.unparse(statement))
+        _, now, later = _symbols(ast.unparse(statement))
+        return now | later
     except RecursionError:
         return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
 
@@ -344,32 +342,188 @@ def _tables(source: str) -> Iterator[symtable.SymbolTable]:
         queue += table.get_children()
 
 
-def _stored(source: str) -> set[str]:
-    """Return the global names that a cell binds, also in strings that it executes."""
-    tree = _tree(source) if "exec" in source else None
-    executed = executed_texts(tree) if tree is not None else []
-    inside = set().union(*(_bound_by(text) for text, _ in executed))
-    return inside | _bound_by(source)
+@dataclass(frozen=True)
+class _Names:
+    """The global names of a cell.
+
+    Attributes:
+        bound: those that it binds, also in strings that it executes.
+        surely: those of them that it binds whatever happens before.
+        imported: those of them that it imports.
+        changed: those whose objects it may change in place.
+        now: those that it uses while it runs, and before it binds them itself.
+        later: those that its functions and classes use.
+        parses: whether it is Python at all.
+        is_check: whether it is nothing but a call of `check`.
+
+    """
+
+    bound: frozenset[str] = frozenset()
+    surely: frozenset[str] = frozenset()
+    imported: frozenset[str] = frozenset()
+    changed: frozenset[str] = frozenset()
+    now: frozenset[str] = frozenset()
+    later: frozenset[str] = frozenset()
+    parses: bool = True
+    is_check: bool = False
 
 
-def _bound_by(source: str) -> set[str]:
+def _names(source: str) -> _Names:
+    return _short_names(source) if len(source) <= _MOST_REWRITTEN else _any_names(source)
+
+
+@lru_cache(maxsize=4096)  # most cells of a class are the lesson's own
+def _short_names(source: str) -> _Names:
+    return _any_names(source)
+
+
+def _any_names(source: str) -> _Names:
+    tree = _tree(source)
+    if tree is None:
+        return _Names(parses=False)
+    bound, now, later = _symbols(source)
+    for text, _ in executed_texts(tree) if "exec" in source else ():
+        bound |= _symbols(text)[0]
+    surely, imported, changed = set[str](), set[str](), set[str]()
+    used = _used_first(tree.body, surely)
+    for statement in tree.body:
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            imported |= _binds(statement)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
+            changed.add(_root(node))
+        elif (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Call)
+            and isinstance(node.value.func, ast.Attribute)
+        ):
+            changed.add(_root(node.value.func))  # such as table.append(…)
+    return _Names(
+        frozenset(bound),
+        frozenset(surely & bound),
+        frozenset(imported),
+        frozenset(changed - {""}),
+        frozenset(now & used),
+        frozenset(later),
+        is_check=_is_check(tree),
+    )
+
+
+def _used_first(statements: Sequence[ast.stmt], bound: set[str]) -> set[str]:
+    """Return the names that statements use before they bind them, and add to ``bound`` those that they bind.
+
+    What stands inside of functions is left out. A loop is taken to run at least once; what an `if` or a `try`
+    binds is not counted as bound after it.
+    """
+    used: set[str] = set()
+
+    def use(*nodes: ast.AST | None) -> None:
+        for node in nodes:
+            used.update(_read(node) - bound if node is not None else ())
+
+    for each in statements:
+        blocks = [getattr(each, name, []) for name in ("body", "orelse", "finalbody")]
+        blocks += [one.body for one in getattr(each, "handlers", [])]
+        if isinstance(each, (ast.For, ast.AsyncFor)):
+            use(each.iter)
+            bound |= _written(each.target)
+            used |= _used_first(each.body, bound) | _used_first(each.orelse, set(bound))
+        elif isinstance(each, (ast.With, ast.AsyncWith)):
+            for item in each.items:
+                use(item.context_expr)
+                bound |= _written(item.optional_vars)
+            used |= _used_first(each.body, bound)
+        elif isinstance(each, (ast.If, ast.While, ast.Try)):
+            use(getattr(each, "test", None))
+            for block in blocks:
+                used |= _used_first(block, set(bound))
+        elif isinstance(each, ast.ClassDef):
+            use(*each.decorator_list, *each.bases, *each.keywords)
+            used |= _used_first(each.body, set(bound))
+            bound.add(each.name)
+        else:
+            use(each)
+            bound |= _binds(each) if isinstance(each, _NAMED) else _written(each)
+    return used
+
+
+def _read(node: ast.AST) -> set[str]:
+    """Return the names that something reads, without those inside its functions and of its comprehensions."""
+    found, own = set[str](), set[str]()
+    queue = [node]
+    while queue:
+        each = queue.pop()
+        if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Store):
+            found.add(each.id)
+        elif isinstance(each, ast.AugAssign) and isinstance(each.target, ast.Name):
+            found.add(each.target.id)
+        elif isinstance(each, ast.comprehension):
+            own |= _written(each.target)
+        later = getattr(each, "body", []) if isinstance(each, _FUNCTIONS) else []
+        later = later if isinstance(later, list) else [later]
+        queue += [one for one in ast.iter_child_nodes(each) if one not in later]
+    return found - own
+
+
+def _written(node: ast.AST | None) -> set[str]:
+    """Return the names that something binds, other than by `def`, `class` and `import`."""
     return {
-        symbol.get_name()
-        for table in _tables(source)
-        for symbol in table.get_symbols()
-        if (symbol.is_assigned() or symbol.is_imported())
-        and (table.get_type() == "module" or symbol.is_declared_global())
+        each.id
+        for each in (ast.walk(node) if node is not None else ())
+        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
     }
 
 
-def _loaded(source: str) -> set[str]:
-    """Return the global names that a cell uses, also inside its functions."""
-    return {
-        symbol.get_name()
-        for table in _tables(source)
-        for symbol in table.get_symbols()
-        if symbol.is_referenced() and (table.get_type() == "module" or symbol.is_global())
-    }
+def _symbols(source: str) -> tuple[set[str], set[str], set[str]]:
+    """Return the global names that a cell binds, those that it uses, and those that its functions use."""
+    bound, now, later = set[str](), set[str](), set[str]()
+    for table in _tables(source):
+        top = table.get_type() == "module"
+        uses = now if top or table.get_name() in _COMPREHENSIONS else later
+        for symbol in table.get_symbols():
+            name = symbol.get_name()
+            if (symbol.is_assigned() or symbol.is_imported()) and (
+                top or symbol.is_declared_global()
+            ):
+                bound.add(name)
+            if symbol.is_referenced() and (top or symbol.is_global()):
+                uses.add(name)
+    return bound, now, later
+
+
+def _with_what_they_need(running: set[int], names: Mapping[int, _Names]) -> set[int]:
+    """Return the cells that run, and those that bind, or change, what they use.
+
+    What a cell uses while it runs comes from the last cell before it that binds the name for sure, and from
+    those in between. What its functions use may come from any cell.
+    """
+    bound = set().union(*(each.bound - each.imported for each in names.values()))
+    by_name: dict[str, list[int]] = {}
+    for index, each in names.items():
+        for name in each.bound | (
+            each.changed & bound
+        ):  # who calls a module's functions leaves it as it is
+            by_name.setdefault(name, []).append(index)
+    found, queue = set(running), list(running)
+    while queue:
+        index = queue.pop()
+        if index not in names:
+            continue
+        needed: set[int] = set()
+        for name in names[index].now:
+            binders = by_name.get(name, [])
+            before = [each for each in binders if each < index]
+            for binder in reversed(before):
+                needed.add(binder)
+                if name in names[binder].surely:
+                    break
+            if not before:
+                needed |= set(binders)
+        for name in names[index].later:
+            needed |= set(by_name.get(name, ()))
+        queue += needed - found
+        found |= needed
+    return found
 
 
 def _is_check(tree: ast.Module | None) -> bool:

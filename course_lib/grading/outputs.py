@@ -7,9 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from course_lib.grading.intake import NotebookCell
-from course_lib.grading.notebook import python_of
+from course_lib.grading.notebook import EXACT, python_of
 
-EXACT = "nbval-check-output"
 _CHECK = re.compile(r"\bcheck\(\s*[\"'](\w+)[\"']\s*\)")
 _MOST_KEPT = 20_000
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")

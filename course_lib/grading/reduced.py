@@ -5,6 +5,7 @@ import compileall
 import inspect
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from course_lib.exercises.spec import Exercise
@@ -87,16 +88,22 @@ def imports_of(name: str, path: Path, known: Mapping[str, Path]) -> set[str]:
     return {each for each in found if each in known} - {name}
 
 
+@cache
+def _graph(package: Path) -> tuple[dict[str, Path], dict[str, set[str]]]:
+    """Return a package's modules and what each imports; read once, since it takes a second."""
+    known = modules_of(package)
+    return known, {name: imports_of(name, path, known) for name, path in known.items()}
+
+
 def answer_modules(exercises: Iterable[Exercise], package: Path = PACKAGE) -> set[str]:
     """Return the modules that define the exercises' finished parts, and all that import one of them."""
-    known = modules_of(package)
+    known, imports = _graph(package)
     answers = set()
     for exercise in exercises:
         for thing in exercise.finished:
             module = inspect.getmodule(thing)
             if module is not None and module.__name__ in known:
                 answers.add(module.__name__)
-    imports = {name: imports_of(name, path, known) for name, path in known.items()}
     grown = True
     while grown:
         more = {name for name, used in imports.items() if used & answers} - answers
@@ -136,5 +143,5 @@ def build(
     defines = {exercise.name: exercise.defines for exercise in exercises}
     stand_in = _STAND_IN.replace("{defines!r}", repr(defines))
     (root / "exercises" / "__init__.py").write_text(stand_in)
-    compileall.compile_dir(str(root), quiet=1)
+    compileall.compile_dir(str(root), quiet=2)
     return folder

@@ -396,7 +396,7 @@ def test_without_bubblewrap_there_is_one_sentence(library, monkeypatch):
     with pytest.raises(
         CourseError, match=r"not installed: install the package.*--unsafe-no-sandbox"
     ):
-        open_sandbox(library, [])
+        open_sandbox(library, [], engine="bubblewrap")
 
 
 def test_where_bubblewrap_is_blocked_there_is_one_sentence(library, tmp_path, monkeypatch):
@@ -408,13 +408,13 @@ def test_where_bubblewrap_is_blocked_there_is_one_sentence(library, tmp_path, mo
     monkeypatch.setattr(bubblewrap.sys, "platform", "linux")
     monkeypatch.setattr(bubblewrap.shutil, "which", lambda name: str(blocked))
     with pytest.raises(CourseError, match=r"uid map: Permission denied\): run `course doctor`"):
-        open_sandbox(library, [])
+        open_sandbox(library, [], engine="bubblewrap")
 
 
 def test_elsewhere_than_on_linux_there_is_one_sentence(library, monkeypatch):
     monkeypatch.setattr(bubblewrap.sys, "platform", "darwin")
     with pytest.raises(CourseError, match="grade on a Linux machine"):
-        open_sandbox(library, [])
+        open_sandbox(library, [], engine="bubblewrap")
 
 
 def test_the_unconfined_runner_works_with_a_clean_environment(library, monkeypatch):

@@ -150,7 +150,15 @@ def test_a_good_machine_is_good_in_every_respect():
             "lessons use the course's own data",
             "COURSE_DATA_DIR",
         ),
-        (machine.sandbox, {"system": "Darwin"}, "warn", "Grading needs Linux", "Linux machine"),
+        (machine.sandbox, {"system": "Darwin"}, "warn", "Grading on Darwin", "Docker or Podman"),
+        (
+            machine.sandbox,
+            {"system": "Darwin", "engine": "podman"},
+            "warn",
+            "in containers",
+            "--engine podman",
+        ),
+        (machine.sandbox, {"system": "Windows"}, "warn", "Grading needs Linux", "WSL 2"),
         (machine.sandbox, {"bubblewrap": ""}, "warn", "not installed", "apt install bubblewrap"),
         (
             machine.sandbox,

@@ -5,7 +5,6 @@ import json
 import os
 import selectors
 import signal
-import struct
 import subprocess
 import sys
 import sysconfig
@@ -19,6 +18,7 @@ from course_lib.exercises.probing import Outcome
 from course_lib.exercises.values import Limits as ValueLimits
 from course_lib.exercises.values import unpack
 from course_lib.grading.sandbox.protocol import (
+    LENGTH,
     REQUEST_LIMITS,
     CellError,
     Limits,
@@ -27,13 +27,13 @@ from course_lib.grading.sandbox.protocol import (
     Stop,
     Why,
 )
-from course_lib.grading.sandbox.watch import descendants, usage
+from course_lib.grading.sandbox.watch import Usage, descendants, usage
 
 INSIDE = Path(__file__).with_name("inside")  # the scripts that run beside a student's code
-_LENGTH = struct.Struct("<Q")
 _FRAME_LIMITS = ValueLimits()
 _TICK = 0.1
 _CHUNK = 1 << 16
+_START = "start"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ def runner_argv(runner: str, fd: int, path: list[str], limits: Limits) -> list[s
 class Running(Protocol):
     """A run under way, however it was started."""
 
-    pid: int
+    def usage(self) -> Usage | None:
+        """Return what it uses by now; None where nothing is known."""
+        ...
 
     def gone(self) -> bool:
         """Tell whether its first process has ended."""
@@ -202,20 +204,22 @@ class _NewProcess:
     """A run that is a process of its own. It satisfies `Running`."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self.pid = process.pid
         self._process = process
+
+    def usage(self) -> Usage | None:
+        return usage(self._process.pid)
 
     def gone(self) -> bool:
         return self._process.poll() is not None
 
     def end(self) -> None:
         alive = self._process.poll() is None
-        below = descendants(self.pid) if sys.platform == "linux" and alive else []
+        below = descendants(self._process.pid) if sys.platform == "linux" and alive else []
         for pid in below:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
 
@@ -264,7 +268,7 @@ def _converse(running: Running, request: Request, limits: Limits, pipes: Pipes) 
                 reader.ended()
             if not reader.done and now >= next_watch:
                 next_watch = now + _TICK
-                reader.stopped(_excess(running.pid, limits, unit, reader.unit, now, begun))
+                reader.stopped(_excess(running.usage(), limits, unit, reader.unit, now, begun))
     with contextlib.suppress(BlockingIOError):
         while len(printed) < limits.kept_output_bytes and (data := os.read(output_fd, _CHUNK)):
             printed += data[: limits.kept_output_bytes - len(printed)]
@@ -282,20 +286,25 @@ class _Unit:
 
 
 def _excess(
-    pid: int, limits: Limits, unit: _Unit, name: str, now: float, begun: float
+    used: Usage | None, limits: Limits, unit: _Unit, name: str, now: float, begun: float
 ) -> Why | None:
     """Return which limit the run exceeds, if one."""
-    used = usage(pid)
     cpu = used.cpu_seconds if used else 0.0
     if unit.name != name:
         unit.name, unit.since, unit.cpu_before = name, now, cpu
-    if cpu - unit.cpu_before > limits.unit_cpu_seconds or cpu > limits.total_cpu_seconds:
+    # At the start no line of the student's has run yet: only the whole run's limits hold.
+    inside = name != _START
+    if inside and cpu - unit.cpu_before > limits.unit_cpu_seconds:
+        return "cpu"
+    if cpu > limits.total_cpu_seconds:
         return "cpu"
     if used and used.memory_bytes > limits.memory_bytes:
         return "memory"
     if used and used.threads > limits.processes:
         return "processes"
-    if now - unit.since > limits.unit_wall_seconds or now - begun > limits.total_wall_seconds:
+    if inside and now - unit.since > limits.unit_wall_seconds:
+        return "wall"
+    if now - begun > limits.total_wall_seconds:
         return "wall"
     return None
 
@@ -309,7 +318,7 @@ class _Reader:
 
     def __init__(self, request: Request, limits: Limits) -> None:
         self.response = Response()
-        self.unit = "start"
+        self.unit = _START
         self.done = False
         self._limits = limits
         self._buffer = bytearray()
@@ -328,15 +337,15 @@ class _Reader:
             self.stopped("reply")
             return
         self._buffer += data
-        while not self.done and len(self._buffer) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer)
+        while not self.done and len(self._buffer) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._buffer)
             if length > _FRAME_LIMITS.total_bytes:
                 self.stopped("reply")
                 return
-            end = _LENGTH.size + length
+            end = LENGTH.size + length
             if len(self._buffer) < end:
                 return
-            blob = bytes(self._buffer[_LENGTH.size : end])
+            blob = bytes(self._buffer[LENGTH.size : end])
             del self._buffer[:end]
             try:
                 self._take(unpack(blob, _FRAME_LIMITS))

@@ -1,6 +1,8 @@
 """What is asked of a sandbox and what comes back: the seam between the grader and any way to isolate."""
 
+import struct
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Literal, Protocol
 
 import torch
@@ -10,6 +12,7 @@ from course_lib.exercises.spec import Case
 from course_lib.exercises.values import Limits as ValueLimits
 from course_lib.exercises.values import Value, pack
 
+LENGTH = struct.Struct("<Q")  # stands before each packed value, in requests and in replies
 # Requests are written by the trusted side and may be long; replies are held much shorter.
 REQUEST_LIMITS = ValueLimits(total_bytes=512 * 2**20, tree_bytes=128 * 2**20, nodes=5_000_000)
 
@@ -64,6 +67,21 @@ class ProbeCall:
     cases: tuple[Case, ...]
     watched: tuple[str, ...] = ()
 
+    @cached_property
+    def packed(self) -> bytes:
+        """The call as bytes; worked out once, since all students are asked the same."""
+        drawn = [_storages(case.inputs) for case in self.cases]
+        return pack(
+            {
+                "name": self.exercise,
+                "defines": list(self.defines),
+                "probe": self.probe,
+                "cases": [inputs for inputs, _ in drawn],
+                "layouts": [layouts for _, layouts in drawn],
+                "watched": list(self.watched),
+            }
+        )
+
 
 @dataclass(frozen=True)
 class Supplied:
@@ -84,28 +102,16 @@ class Request:
     supply: tuple[Supplied, ...] = ()
 
     def packed(self) -> bytes:
-        """Return the request as bytes for the runner."""
-        exercises = []
-        for call in self.exercises:
-            drawn = [_storages(case.inputs) for case in call.cases]
-            exercises.append(
-                {
-                    "name": call.exercise,
-                    "defines": list(call.defines),
-                    "probe": call.probe,
-                    "cases": [inputs for inputs, _ in drawn],
-                    "layouts": [layouts for _, layouts in drawn],
-                    "watched": list(call.watched),
-                }
-            )
-        return pack(
+        """Return the request as bytes for the runner: packed values, each behind its length."""
+        own = pack(
             {
                 "probes_module": self.probes_module,
                 "cells": [asdict(cell) for cell in self.cells],
-                "exercises": exercises,
                 "supply": [{**asdict(part), "names": list(part.names)} for part in self.supply],
             }
         )
+        blobs = (own, *(call.packed for call in self.exercises))
+        return b"".join(LENGTH.pack(len(blob)) + blob for blob in blobs)
 
 
 def _storages(inputs: dict[str, Value]) -> tuple[dict[str, Value], dict[str, Value]]:

@@ -21,13 +21,15 @@ from course_lib.grading.sandbox.process import (
     run_pipes,
 )
 from course_lib.grading.sandbox.protocol import Limits, Request, Response, Stop
+from course_lib.grading.sandbox.watch import Usage, usage
 
 _CREDENTIALS = struct.Struct("3i")
-_START_SECONDS, _HELLO_SECONDS = 300.0, 60.0
+_START_SECONDS, _HELLO_SECONDS, _ENDING_SECONDS = 300.0, 60.0, 0.1
 _HELLO, _GO = b"hello", b"go"
 
 WARM_UP = """
 import torch
+import torch._dynamo
 import torch.nn.functional as F
 from torch import nn
 x = torch.randn(2, 3, 4, requires_grad=True)
@@ -68,6 +70,7 @@ class WarmSandbox:
         self._around = around
         self._warm_up = WARM_UP + "\n" + warm_up
         self._lock = threading.Lock()
+        self._closed = False
         self._zygote = _Zygote(around, self._warm_up)
         try:  # one copy, to learn whether this system lets a sandbox hold others
             response = self._attempt(self._zygote, Request("", (), ()), Limits())
@@ -80,21 +83,26 @@ class WarmSandbox:
     def run(self, request: Request, limits: Limits) -> Response:
         """Run the request in a copy of its own; start the warmed process anew if it has gone."""
         for _ in range(2):
-            zygote = self._living()
             try:
+                zygote = self._living()
                 response = self._attempt(zygote, request, limits)
             except ZygoteError as error:
                 response = Response(stop=Stop("start", "died"), output=str(error))
-            if response.stop is None or response.stop.why != "died" or zygote.alive():
+                zygote = self._zygote
+            if response.stop is None or response.stop.why != "died" or not zygote.ending():
                 return response
         return response
 
     def close(self) -> None:
         """End the warmed process and every copy."""
-        self._zygote.close()
+        with self._lock:
+            self._closed = True
+            self._zygote.close()
 
     def _living(self) -> "_Zygote":
         with self._lock:
+            if self._closed:
+                raise ZygoteError("the sandbox is closed")
             if not self._zygote.alive():
                 self._zygote.close()
                 self._zygote = _Zygote(self._around, self._warm_up)
@@ -136,6 +144,12 @@ class _Zygote:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def ending(self) -> bool:
+        """Tell whether it has ended or does at this moment: its copies may go before it is seen to."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_ENDING_SECONDS)
+        return not self.alive()
+
     def last_words(self) -> str:
         """Return the last line that it printed."""
         self._said.seek(0)
@@ -154,18 +168,22 @@ class _Zygote:
                 with its, self._lock:
                     socket.send_fds(self._control, [json.dumps(told).encode()], descriptors)
                 hello, ancillary, _, _ = ours.recvmsg(16, socket.CMSG_SPACE(_CREDENTIALS.size))
+                if hello != _HELLO:
+                    raise ZygoteError(f"no copy could be made: {self.last_words()}")
+                # Whose hello this was the kernel says, in our own numbers; it waits, so the number is its still.
+                pid = next(
+                    _CREDENTIALS.unpack(data[: _CREDENTIALS.size])[0]
+                    for level, kind, data in ancillary
+                    if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS
+                )
+                copy = _Copy(pid, os.pidfd_open(pid))
+                try:
+                    ours.send(_GO)
+                except OSError:
+                    copy.end()
+                    raise
             except OSError as error:
                 raise ZygoteError(f"no copy could be made: {error}") from error
-            if hello != _HELLO:
-                raise ZygoteError(f"no copy could be made: {self.last_words()}")
-            # Whose hello this was the kernel says, in our own numbers; it waits, so the number is its still.
-            pid = next(
-                _CREDENTIALS.unpack(data[: _CREDENTIALS.size])[0]
-                for level, kind, data in ancillary
-                if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS
-            )
-            copy = _Copy(pid, os.pidfd_open(pid))
-            ours.send(_GO)
         return copy
 
     def close(self) -> None:
@@ -184,6 +202,9 @@ class _Copy:
 
     pid: int
     handle: int
+
+    def usage(self) -> Usage | None:
+        return usage(self.pid)
 
     def gone(self) -> bool:
         return bool(select.select([self.handle], [], [], 0)[0])

@@ -9,7 +9,7 @@ from course_lib.exercises.probing import run_probe
 from hostile.case import FULL, SOLUTIONS, Case, with_answers, without
 
 BY_NAME = {exercise.name: exercise for exercise in EXERCISES}
-CASES_DRAWN = 2  # how often the stage draws the cases of an exercise
+CASES_DRAWN = 1  # how often the tests' stage draws the cases of an exercise
 
 
 def _plain(value: Any) -> Any:

@@ -62,3 +62,29 @@ PAIRS: dict[str, bytes] = {
         "a disk filled, in one file and in many",
     )
 }
+
+# A case of each way to break out or to be unlucky, for the other ways to run: a new process for every run, which
+# takes seconds, and an ordinary user.
+CHOSEN = (
+    "a shell whose names are always there",
+    "forged frames on every descriptor",
+    "signals to every process in a cell",
+    "/proc of other processes",
+    "files of the instructor and the grader are overwritten",
+    "TCP from a cell",
+    "an endless loop in a child that left the group",
+    "all in one cell",
+)
+# With what the kernel counts for each user and does not count for root, and with a /proc that root does not have.
+CHOSEN_FOR_USERS = (
+    *CHOSEN,
+    "torch says that all is equal",
+    "ptrace and other processes' memory",
+    "shared memory",
+    "sockets on the machine",
+    "mounts, namespaces, keys and other calls to the kernel",
+    "forks without end",
+    "threads without end",
+    "processes that stay behind",
+    "forbidden by getattr",
+)

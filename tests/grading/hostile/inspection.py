@@ -111,7 +111,9 @@ for place in glob.glob('/proc/[0-9]*') + ['/proc/@PID@', f'/proc/{os.getppid()}'
         if b'COURSE_CANARY' in text or b'pytest' in text or b'gradebook' in text: print('STO' + 'LEN', place, name)
     try:
         for fd in os.listdir(f'{place}/fd'):
-            open(f'{place}/fd/{fd}', 'wb').write(b'x'); print('STO' + 'LEN a descriptor of', place)
+            leads_to = os.readlink(f'{place}/fd/{fd}')
+            if leads_to.startswith(('pipe:', 'anon_inode:[eventfd]', '/dev/null')): continue  # its own sandbox's
+            open(f'{place}/fd/{fd}', 'wb').write(b'x'); print('STO' + 'LEN a descriptor of', place, leads_to)
     except OSError: pass
 """
 EMPTIED = """
@@ -119,9 +121,7 @@ import sys
 def causal_mask(n_q, n_k=None, device=None):
     frame = sys._getframe()
     while frame:
-        wanted = frame.f_locals.get('wanted')
-        if isinstance(wanted, dict):
-            for each in wanted['exercises']: each['cases'].clear()
+        for asked in frame.f_locals.get('exercises', ()): asked['cases'].clear()
         frame = frame.f_back
     n_k = n_q if n_k is None else n_k
     return torch.ones(n_q, n_k, dtype=torch.bool, device=device).tril(n_k - n_q)

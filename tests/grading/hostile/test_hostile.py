@@ -11,7 +11,7 @@ BY_FILE = {f"{family}: {each.name}": each for family, cases in HANDED.items() fo
 
 @pytest.fixture(scope="module")
 def stage(needs_sandbox):
-    with Stage() as made:
+    with Stage(draws=1) as made:  # benchmarks/hostile.py draws twice
         yield made
 
 

@@ -47,10 +47,10 @@ def work(request: bytes, request_limits: dict[str, int], reply_fd: int, shell: A
     from course_lib.exercises.probing import Failure, Outcome, run_probe
     from course_lib.exercises.values import Limits, pack, unpack
 
-    wanted = unpack(request, Limits(**request_limits))
+    wanted, *exercises = [unpack(each, Limits(**request_limits)) for each in _divided(request)]
     send = _sender(reply_fd, pack)
-    probes = _probes(wanted["probes_module"], wanted["exercises"])
-    watches = {each["name"]: Watch(each["watched"]) for each in wanted["exercises"]}
+    probes = _probes(wanted["probes_module"], exercises)
+    watches = {each["name"]: Watch(each["watched"]) for each in exercises}
     send({"kind": "ready"})
     for cell in wanted["cells"]:
         send({"kind": "begin", "unit": f"cell {cell['index']}"})
@@ -58,7 +58,7 @@ def work(request: bytes, request_limits: dict[str, int], reply_fd: int, shell: A
         send({"kind": "cell", "index": cell["index"], "error": run(shell, cell["source"])})
     for part in wanted["supply"]:
         _supply(shell, part)
-    for exercise in wanted["exercises"]:
+    for exercise in exercises:
         name, namespace = exercise["name"], shell.user_ns
         send({"kind": "begin", "unit": f"exercise {name}"})
         missing = [each for each in exercise["defines"] if namespace.get(each) is None]
@@ -70,8 +70,7 @@ def work(request: bytes, request_limits: dict[str, int], reply_fd: int, shell: A
             laid_out = _laid_out(inputs, exercise["layouts"][number], torch)
             frame = {"kind": "outcome", "exercise": name, "case": number}
             try:
-                with watches[name]:
-                    outcome = run_probe(probes[name], objects, laid_out)
+                outcome = run_probe(probes[name], objects, laid_out, around=watches[name])
                 send({**frame, "outcome": outcome.to_value()})
             except BaseException as error:  # SystemExit and values that cannot be sent, too
                 failure = Failure("error", type(error).__name__[:100], str(error)[:_MOST_TEXT])
@@ -81,6 +80,17 @@ def work(request: bytes, request_limits: dict[str, int], reply_fd: int, shell: A
             send({"kind": "called", "exercise": name, "names": sorted(watches[name].seen)})
     send({"kind": "done"})
     os._exit(0)
+
+
+def _divided(request: bytes) -> list[bytes]:
+    """Return the packed values of a request, each of which stands behind its length."""
+    found, at = [], 0
+    while at < len(request):
+        (length,) = _LENGTH.unpack_from(request, at)
+        at += _LENGTH.size
+        found.append(request[at : at + length])
+        at += length
+    return found
 
 
 class Watch:

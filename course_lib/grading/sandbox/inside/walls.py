@@ -17,7 +17,7 @@ _ALL_NEW = _NEW_NS | _NEW_CGROUP | _NEW_UTS | _NEW_IPC | _NEW_USER | _NEW_PID | 
 _READ_ONLY, _NO_SUID, _NO_DEV, _NO_EXEC, _REMOUNT = 0x1, 0x2, 0x4, 0x8, 0x20
 _RECURSIVE, _PRIVATE = 0x4000, 0x40000
 
-_SET_NO_NEW_PRIVS, _SET_SECCOMP, _DROP_BOUNDING = 38, 22, 24
+_SET_NO_NEW_PRIVS, _SET_SECCOMP, _DROP_BOUNDING, _SET_DUMPABLE = 38, 22, 24, 4
 _FILTER = 2
 
 
@@ -86,6 +86,11 @@ def limit(limits: dict[str, int]) -> None:
             resource.setrlimit(which, (most, most))
         except (ValueError, OSError):  # macOS refuses some; the trusted side watches as well
             continue
+
+
+def hide() -> None:
+    """Let no other process of the same user look into this one or its descriptors, until it runs a program."""
+    _call("prctl", _SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def drop_rights() -> None:

@@ -8,6 +8,7 @@ that a copy is as good as a new process, and it never reads a byte that a studen
 """
 
 import array
+import ast
 import gc
 import importlib
 import importlib.util
@@ -77,7 +78,8 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 def _modules_of(source: str, runner: Any) -> list[str]:
     """Return the modules that running ``source`` loads, found out by a copy that then ends.
 
-    PyTorch loads hundreds of modules on first use. Here they are only imported; nothing is computed.
+    PyTorch loads hundreds of modules on first use. Here they are only imported; nothing is computed. What the
+    source itself imports is imported here meanwhile.
     """
     reader, writer = os.pipe()
     if os.fork() == 0:
@@ -89,9 +91,21 @@ def _modules_of(source: str, runner: Any) -> list[str]:
                 file.write("\n".join(sys.modules))
             os._exit(0)
     os.close(writer)
+    _import(_imported_by(source))
     with os.fdopen(reader) as file:
         names = file.read().split("\n")
     os.wait()
+    return names
+
+
+def _imported_by(source: str) -> list[str]:
+    """Return the modules that import statements of a source name, in order."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.append(node.module)
     return names
 
 
