@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 import course_lib.models
 from course_lib.models.attention import SelfAttention, attention, causal_mask, padding_mask
+from course_lib.models.bert import fused_attention
 from course_lib.models.gpt import fused_causal_attention
 from course_lib.models.multi_head import MultiHeadAttention
 from course_lib.models.positions import (
@@ -40,6 +41,7 @@ from course_lib.models.seq2seq import (
     additive_attention,
     dot_attention,
 )
+from course_lib.models.t5 import T5Attention
 
 pytestmark = pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 
@@ -86,6 +88,13 @@ def multi(n_heads: int, n_kv_heads: int, **told: Any) -> Callable[[], Layer]:
     return make
 
 
+def t5() -> Layer:
+    module, bias = T5Attention(D, 4, 5).double(), RelativeBias(4, 8, 10).double()
+    return lambda x, lengths, causal: module(
+        x, mask=mask_for(x, lengths, causal), bias=bias(x.shape[1])
+    )[0]
+
+
 def additive() -> Layer:
     w_query, w_key, v = (
         torch.randn(D, 5).double(),
@@ -124,6 +133,8 @@ LAYERS: dict[str, Callable[[], Layer]] = {
     "biased_attention": biased,
     "BiasedAttention, T5": multi(4, 4, attend=BiasedAttention(RelativeBias(4, 8, 10))),
     "BiasedAttention, ALiBi": multi(4, 4, attend=BiasedAttention(partial(alibi_bias, 4))),
+    "T5Attention": t5,
+    "fused_attention": multi(4, 4, attend=fused_attention),
 }
 # Lesson 06's attentions ask a source sentence that is known in full: they hide padding and no future.
 OF_A_SOURCE: dict[str, Callable[[], Layer]] = {
