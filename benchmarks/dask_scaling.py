@@ -32,7 +32,7 @@ from course_lib.publishing.provenance import machine  # noqa: E402
 
 
 def measured(place: Path, given: dict[str, Path], workers: int) -> dict[str, Any]:
-    """Grade a class on a cluster of its own; the processor time is that of all its processes."""
+    """Grade a class on a cluster of its own; the processor time is that of the whole machine."""
     (lesson,) = select(ROOT, [str(LESSON)])
     whole: dict[str, Any] = {}
     with timed(whole), Loopback(place / "cluster", workers) as cluster:
@@ -127,7 +127,7 @@ def main() -> None:
             )
     console.print(table)
     record = {
-        "command": " ".join(["python", "benchmarks/dask_scaling.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/dask_scaling.py --small {options.small} --large {options.large}",
         "machine": machine(),
         "rows": rows,
     }
