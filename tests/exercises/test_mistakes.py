@@ -106,7 +106,7 @@ def test_an_exercise_is_described_in_full(exercise: Exercise) -> None:
     assert all(len(mistake.answer) == len(exercise.defines) for mistake in exercise.mistakes)
     assert all(each.isidentifier() for each in exercise.defines)
     assert exercise.probe.__module__ == f"course_lib.exercises.probes.lesson_{exercise.lesson:02d}"
-    places = ("course_lib.models.", "course_lib.training.")
+    places = ("course_lib.models.", "course_lib.training.", "course_lib.posttraining.")
     assert all(each.__module__.startswith(places) for each in exercise.finished)
 
 
