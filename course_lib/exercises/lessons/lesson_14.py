@@ -80,7 +80,7 @@ def oracle_mask_tokens(
             read[i, j] = MASK
         elif rank < round(0.9 * len(asked)):
             read[i, j] = others[i, j]
-    return {"what the model reads": read, "labels": labels}
+    return {"text to read": read, "labels": labels}
 
 
 class _Masking:
@@ -306,6 +306,26 @@ class OnlyMaskedAsked(_Masking):
         labels[torch.cat(groups[1:])] = NOT_ASKED
 
 
+def limits_by_chance(
+    ids: Tensor, order: Tensor, others: Tensor, share: float = 0.15
+) -> tuple[Tensor, Tensor]:
+    """Compare each number with fixed limits."""
+    word = ids >= _FIRST
+    masked, changed = word & (order < 0.8 * share), word & (order < 0.9 * share)
+    read = torch.where(changed, others, ids).masked_fill(masked, MASK)
+    return read, ids.masked_fill(~(word & (order < share)), NOT_ASKED)
+
+
+def written_into_copies(
+    ids: Tensor, order: Tensor, others: Tensor, share: float = 0.15
+) -> tuple[Tensor, Tensor]:
+    """Write into what reshape gives, which is a copy where memory has gaps."""
+    read, labels = _Masking()(ids, order, others, share)
+    if ids.is_contiguous():
+        return read, labels
+    return ids.clone(), torch.full_like(ids, NOT_ASKED)
+
+
 def each_row_by_itself(
     ids: Tensor, order: Tensor, others: Tensor, share: float = 0.15
 ) -> tuple[Tensor, Tensor]:
@@ -370,6 +390,18 @@ MASK_TOKENS = Exercise(
             "You choose where the random number is below the share, so that chance says how many: sort them, "
             "and take as many as there should be.",
             (ChosenByChance(),),
+        ),
+        Mistake(
+            "fixed limits",
+            "You compare `order` with fixed limits (0.8 · share, 0.9 · share, share), so that chance says how many: "
+            "sort it, and take as many as there should be.",
+            (limits_by_chance,),
+        ),
+        Mistake(
+            "written into copies",
+            "You write into `x.reshape(-1)[…]`, which is a copy if x is not contiguous, and what you wrote is lost: "
+            "make flat tensors first (`x.flatten().clone()`), and give them their shape at the end.",
+            (written_into_copies,),
         ),
         Mistake(
             "each text by itself",
@@ -441,8 +473,8 @@ MASK_TOKENS = Exercise(
         ),
     ),
     hints=(
-        "Which places can be chosen? Those with `ids >= len(SPECIAL)`. How many of them? `round(share * n)`, at "
-        "least 1, at most n.",
+        "Which places can be chosen? Those with `ids >= len(SPECIAL)`. How many of them? Of m words "
+        "`max(1, round(share * m))`, and none if m is 0.",
         "Flatten everything: places are then single numbers. Put infinity into `order` where no word stands; "
         "`argsort()` then lists the words' places first, in their random order.",
         "Let `places` be the first k of them. The first round(0.8 k) become MASK, those up to round(0.9 k) "
@@ -686,6 +718,23 @@ class NormAtTheEnd(_Encoder):
         return self.norm(super().run(x, mask))
 
 
+class NormTwice(_Encoder):
+    """Normalise in front of the blocks and behind them."""
+
+    def run(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Put one more norm last."""
+        return self.norm(super().run(x, mask))
+
+
+class PositionsAddedTwice(_Encoder):
+    """Add what the positions' part has added already."""
+
+    def add(self, ids: Tensor, segments: Tensor) -> Tensor:
+        """Double words and segments."""
+        x = self.words(ids) + self.segments(segments)
+        return x + self.positions(x)
+
+
 class NoMask(_Encoder):
     """Let filling be heard."""
 
@@ -820,6 +869,16 @@ BERT_ENCODER = Exercise(
             (NormAtTheEnd,),
         ),
         Mistake(
+            "a norm too many",
+            "You use `self.norm` behind the blocks too: with post-norm every block ends with a norm of its own.",
+            (NormTwice,),
+        ),
+        Mistake(
+            "everything twice",
+            "You add `self.positions(x)` to x: it has x in it already.",
+            (PositionsAddedTwice,),
+        ),
+        Mistake(
             "filling heard",
             "Your blocks get no mask, so everyone hears the filling: `padding_mask(lengths, n)`.",
             (NoMask,),
@@ -862,7 +921,7 @@ BERT_ENCODER = Exercise(
         ),
     ),
     hints=(
-        "Three sums make a place's first vector: its word, its position, its segment. Where no segments are "
+        "Three vectors are added up at each place: its word's, its segment's, its position's. Where no segments are "
         "given, all places are in segment 0: `torch.zeros_like(ids)`.",
         "The sum goes through `self.norm` and `self.dropout`, then through the blocks, called as `block(x, mask)`. "
         "Which mask? Lesson 07's `padding_mask(lengths, n)`, and None where there is no filling.",
@@ -977,6 +1036,18 @@ def _all_labels_as_words(vectors: Tensor, labels: Tensor, head: Any) -> Tensor:
     return F.cross_entropy(logits, labels.clamp(min=0).flatten())
 
 
+def _labels_above_zero(vectors: Tensor, labels: Tensor, head: Any) -> Tensor:
+    """Take word 0 for a mark."""
+    return _mlm()(vectors, labels.masked_fill(labels == 0, NOT_ASKED), head)
+
+
+def _ignored(vectors: Tensor, labels: Tensor, head: Any) -> Tensor:
+    """Score every place, and let the loss leave out what is marked."""
+    logits = head(vectors).flatten(0, 1)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(logits, labels.flatten(), ignore_index=NOT_ASKED)
+
+
 def _detached(vectors: Tensor, labels: Tensor, head: Any) -> Tensor:
     """Cut the vectors off."""
     return _mlm()(vectors.detach(), labels, head)
@@ -1024,6 +1095,17 @@ MLM_LOSS = Exercise(
             "Your numbers are right, but you score every place with all words of the vocabulary, and throw most "
             "of it away: give `head` the vectors of the chosen places alone.",
             (_mlm(everywhere=True),),
+        ),
+        Mistake(
+            "every vector scored, and NaN",
+            "You score every place with all words of the vocabulary and let `ignore_index` throw most of it away: give "
+            "`head` the vectors of the chosen places alone. And with no place chosen the mean is NaN (0/0).",
+            (_ignored,),
+        ),
+        Mistake(
+            "labels above 0",
+            "You ask where labels are above 0: word 0 is a label too, and NOT_ASKED alone marks what does not count.",
+            (_labels_above_zero,),
         ),
         Mistake(
             "unchosen places counted",
@@ -1193,6 +1275,17 @@ class SegmentsForgotten(_Classify):
         return found
 
 
+class WordsAlone(_Classify):
+    """Leave segments and lengths out."""
+
+    def read(
+        self, encoder: Any, ids: Tensor, segments: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Give the numbers of the words and nothing more."""
+        found: tuple[Tensor, Tensor] = encoder(ids)
+        return found
+
+
 class LengthsForgotten(_Classify):
     """Let filling be heard."""
 
@@ -1245,6 +1338,14 @@ class OneBefore(_Classify):
     def word(self, vectors: Tensor, pooled: Tensor, places: Tensor) -> Tensor:
         """Take the place before."""
         return super().word(vectors, pooled, places - 1)
+
+
+class OneBehind(_Classify):
+    """Count [CLS] once more."""
+
+    def word(self, vectors: Tensor, pooled: Tensor, places: Tensor) -> Tensor:
+        """Take the place behind."""
+        return super().word(vectors, pooled, places + 1)
 
 
 class FirstPlaceForAll(_Classify):
@@ -1310,6 +1411,11 @@ CLASSIFY = Exercise(
             (LengthsForgotten(),),
         ),
         Mistake(
+            "the words alone",
+            "You give the encoder the words alone: it needs the segments and the lengths too.",
+            (WordsAlone(),),
+        ),
+        Mistake(
             "encoder frozen",
             "No gradient reaches the encoder (`no_grad` or `detach`): fine-tuning changes all of it.",
             (Frozen(),),
@@ -1335,6 +1441,11 @@ CLASSIFY = Exercise(
             "one place before",
             "You take the vector one place before: `places` count from 0, and [CLS] stands at 0.",
             (OneBefore(),),
+        ),
+        Mistake(
+            "one place behind",
+            "You take the vector one place behind: `places` count [CLS] already, which stands at 0.",
+            (OneBehind(),),
         ),
         Mistake(
             "the first row's place",

@@ -28,7 +28,7 @@ def mask_tokens(
     read, labels = _two(
         "mask_tokens", function(ids, order, others, share), "what is read, and labels"
     )
-    return {"what the model reads": read, "labels": labels}
+    return {"text to read": read, "labels": labels}
 
 
 class _Head:
