@@ -81,7 +81,7 @@ def oracle_train_bpe(
             break
         pieces = {word: _merged(ids, best, 256 + len(merges)) for word, ids in pieces.items()}
         merges.append(best)
-    return {"merges": merges} | ({"few looks at letters": True} if watched else {})
+    return {"merges": merges} | ({"looks at letters": "few"} if watched else {})
 
 
 def _merged(ids: list[int], pair: Pair, new: int) -> list[int]:
@@ -179,6 +179,31 @@ def min_count_ignored(words: Words, n_merges: int, min_count: int = 2) -> list[P
     return _train(words, n_merges, min_count, enough=lambda count, least: count > 0)
 
 
+def never_stops(words: Words, n_merges: int, min_count: int = 2) -> list[Pair]:
+    """Go on as long as there is a pair in the table, even one whose count has fallen to 0."""
+    pieces, counts = [list(word) for word in words], list(words.values())
+    total: Counter[Pair] = Counter()
+    holders: defaultdict[Pair, set[int]] = defaultdict(set)
+    for i, piece in enumerate(pieces):
+        for pair in pairwise(piece):
+            total[pair] += counts[i]
+            holders[pair].add(i)
+    merges: list[Pair] = []
+    while total and len(merges) < n_merges:
+        best = min(total, key=lambda pair: (-total[pair], pair))
+        new = 256 + len(merges)
+        merges.append(best)
+        for i in sorted(holders[best]):
+            for old in pairwise(pieces[i]):
+                total[old] -= counts[i]
+                holders[old].discard(i)
+            pieces[i] = merge_word(pieces[i], best, new)
+            for now in pairwise(pieces[i]):
+                total[now] += counts[i]
+                holders[now].add(i)
+    return merges
+
+
 def min_count_too_strict(words: Words, n_merges: int, min_count: int = 2) -> list[Pair]:
     """Stop at a pair that occurs exactly min_count times."""
     return _train(words, n_merges, min_count, enough=lambda count, least: count > least)
@@ -269,6 +294,12 @@ TRAIN_BPE = Exercise(
             (min_count_ignored,),
         ),
         Mistake(
+            "never stops",
+            "You merge pairs that are gone: a pair whose count has fallen to 0 is still in your table, so stop "
+            "where the largest count is below `min_count`.",
+            (never_stops,),
+        ),
+        Mistake(
             "min_count too strict",
             "You stop at a pair that occurs exactly `min_count` times: it is still to be merged.",
             (min_count_too_strict,),
@@ -308,7 +339,8 @@ TRAIN_BPE = Exercise(
         "one merge change in them?",
         "A merge changes only the words in `holders[pair]`. For each: lower `total` by the word's count for all "
         "its old pairs, replace the word by `merge_word(word, pair, new)`, raise `total` for all its new pairs, "
-        "and note the word in `holders` for the pairs that contain `new`.",
+        "and note the word in `holders` for the pairs that contain `new`. (Go over a copy, `list(holders[pair])`, "
+        "if you change that set meanwhile.)",
         "The pair to merge: `min(total, key=lambda pair: (-total[pair], pair))`, which is right, and looks at all "
         "pairs. A `heapq` of (−count, pair) is faster: its smallest entry is the one wanted, unless the count "
         "in it is outdated (then push it again with the count of now).",
@@ -381,7 +413,7 @@ def oracle_encode(
         known.setdefault(each, ids_of(each))
     whole = [i for each in split_words(text) for i in known[each]]
     return {"ids of one word": ids_of(word), "ids of the text": whole, "ids the second time": whole,
-            "cache": dict(sorted(known.items()))}  # fmt: skip
+            "cache": dict(sorted(known.items())), "half a surrogate pair": "refused"}  # fmt: skip
 
 
 Merges = Mapping[Pair, int]
@@ -514,6 +546,27 @@ def cache_not_filled(text: str, merges: Merges, cache: Cache) -> list[int]:
     return ids
 
 
+def cache_unused(text: str, merges: Merges, cache: Cache) -> list[int]:
+    """Leave the cache alone."""
+    words = split_words(text)
+    return [i for each in words for i in finished.encode_word(list(each.encode()), merges)]
+
+
+def text_as_one_word_uncached(text: str, merges: Merges, cache: Cache) -> list[int]:
+    """Merge across words, and leave the cache alone."""
+    return finished.encode_word(list(text.encode()), merges)
+
+
+def errors_ignored(text: str, merges: Merges, cache: Cache) -> list[int]:
+    """Let what has no bytes vanish."""
+    ids: list[int] = []
+    for each in split_words(text):
+        if each not in cache:
+            cache[each] = finished.encode_word(list(each.encode("utf-8", "ignore")), merges)
+        ids = ids + cache[each]
+    return ids
+
+
 def _wrong_word(name: str, says: str, word: Callable[..., Any]) -> Mistake:
     return Mistake(name, says, (word, _encoder(word)))
 
@@ -588,6 +641,24 @@ ENCODE = Exercise(
             "cache not read",
             "You fill the cache and never look into it: take a word's ids from there if it is known.",
             cache_not_read,
+        ),
+        _wrong_text(
+            "cache unused",
+            "You leave the cache alone: take a word's ids from there if it is known, and put the ids of each new "
+            "word there.",
+            cache_unused,
+        ),
+        _wrong_text(
+            "text as one word, no cache",
+            "You encode the whole text as if it were one word: cut it with `split_words`, and look each word up "
+            "in the cache.",
+            text_as_one_word_uncached,
+        ),
+        _wrong_text(
+            "errors ignored",
+            "Half a surrogate pair vanishes from your text, or becomes another character: leave out `errors`, so "
+            'that `.encode("utf-8")` raises UnicodeEncodeError.',
+            errors_ignored,
         ),
         _wrong_text(
             "cache not filled",
@@ -958,6 +1029,22 @@ def unknown_dropped(word: str, scores: Scores, unknown: float = -30.0) -> list[s
     return [piece for piece in _backwards(word, begin_of)[::-1] if piece in scores]
 
 
+def best_starts_at_zero(word: str, scores: Scores, unknown: float = -30.0) -> list[str]:
+    """Begin with 0 for every place, which no log-probability beats."""
+    best, begin_of = [0.0] * (len(word) + 1), [0] * (len(word) + 1)
+    for end in range(1, len(word) + 1):
+        for begin in range(end):
+            score = scores.get(word[begin:end], unknown if end - begin == 1 else -math.inf)
+            if best[begin] + score > best[end]:
+                best[end], begin_of[end] = best[begin] + score, begin
+    return _backwards(word, begin_of)[::-1]
+
+
+def unknown_unreachable(word: str, scores: Scores, unknown: float = -30.0) -> list[str]:
+    """Give characters that are no pieces no way at all."""
+    return _backwards(word, _table(word, scores, -math.inf))[::-1]
+
+
 def unknown_fixed(word: str, scores: Scores, unknown: float = -30.0) -> list[str]:
     """Never look at the argument `unknown`."""
     return _backwards(word, _table(word, scores, -30.0))[::-1]
@@ -1027,6 +1114,18 @@ VITERBI = Exercise(
             "You leave out characters that are no pieces: they are pieces of their own, so that joined the pieces "
             "are the word.",
             (unknown_dropped,),
+        ),
+        Mistake(
+            "best starts at zero",
+            "Your table of best sums begins with 0 everywhere, which no sum of log-probabilities beats: 0 is only for "
+            "place 0, every other place begins with −∞.",
+            (best_starts_at_zero,),
+        ),
+        Mistake(
+            "unknown unreachable",
+            "A character that is no piece ends your table, for nothing leads past it: it may stand alone, with the "
+            "score `unknown`.",
+            (unknown_unreachable,),
         ),
         Mistake(
             "unknown fixed",

@@ -53,7 +53,7 @@ def train_bpe(
     found: dict[str, Any] = {"merges": [(int(left), int(right)) for left, right in merges]}
     if watched:
         size = sum(map(len, words))
-        found["few looks at letters"] = looks <= MOST_LOOKS * size
+        found["looks at letters"] = "few" if looks <= MOST_LOOKS * size else "too many"
     return found
 
 
@@ -75,7 +75,10 @@ def encode(
     merges: Sequence[tuple[int, int]],
     cache: Mapping[str, Sequence[int]],
 ) -> dict[str, Any]:
-    """Call ``encode_word(ids, merges)`` on one word's bytes, and ``encode(text, merges, cache)`` twice."""
+    """Call ``encode_word(ids, merges)`` on one word's bytes, and ``encode(text, merges, cache)`` twice.
+
+    Once more it is given half a surrogate pair, which has no UTF-8 bytes.
+    """
     table = {tuple(pair): 256 + k for k, pair in enumerate(merges)}
     bytes_of_word = list(word.encode())
     alone = _ids("encode_word", encode_word(bytes_of_word, table))
@@ -88,7 +91,16 @@ def encode(
         raise TypeError("The cache has words, as strings, for keys.")
     kept = {known: [int(i) for i in ids] for known, ids in remembered.items()}
     return {"ids of one word": alone, "ids of the text": first, "ids the second time": again,
-            "cache": dict(sorted(kept.items()))}  # fmt: skip
+            "cache": dict(sorted(kept.items())), "half a surrogate pair": _half_a_pair(function, table)}  # fmt: skip
+
+
+def _half_a_pair(function: Callable[..., Any], table: Mapping[tuple[int, ...], int]) -> str:
+    """Say what becomes of a text that has no bytes."""
+    try:
+        function("\ud83d", dict(table), {})
+    except UnicodeEncodeError:
+        return "refused"
+    return "encoded"
 
 
 def decode(
