@@ -325,7 +325,8 @@ class Cluster:
         """Close the sandboxes on the workers, and the connection."""
         with contextlib.suppress(Exception):  # workers, or the scheduler, may have gone
             self._client.run(leave, self._packed, on_error="ignore")
-        self._client.close(timeout=5)
+        with contextlib.suppress(Exception):  # it may not answer in time; the marks are written
+            self._client.close(timeout=5)
 
     def mark_all(
         self, waiting: list[Submission]

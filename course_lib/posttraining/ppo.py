@@ -168,7 +168,7 @@ class AdaptiveBeta:
     Args:
         beta: the first price.
         target: the KL wanted, in nats for a whole reply; None leaves the price as it is.
-        gain: by how much the price moves at most in an update, times 0.2.
+        gain: 0.2 times this is the largest relative change of the price in an update.
 
     """
 
@@ -196,7 +196,7 @@ class PPOSettings:
         value_weight: of the values' loss.
         entropy_weight: of the entropy, which is a bonus.
         whiten: whether advantages get mean 0 and variance 1.
-        max_norm: the largest norm of all gradients together.
+        max_norm: the largest norm of the gradients of each parameter group.
 
     """
 

@@ -351,6 +351,9 @@ class Disturbed:
 
     def _compare(self, out: Path) -> None:
         """Compare a batch that is done with the undisturbed one."""
+        if not (out / "grades.json").is_file():
+            self._complain("no reports", self.said())
+            return
         found = books(out)
         for name, expected in self.expected.items():
             if found[name] != expected:
