@@ -67,7 +67,7 @@ show_course_map(here=19)
 r"""
 ## The question
 
-The assistant of lesson 18 has learnt to imitate good answers. Ask it the same question several times, drawing each token with its probability (lesson 13, temperature 1). The last column is Riverbank's **gold reward** of an answer, which nobody outside of this course has: 2 for the right fact, −2 for a wrong one, 0.3 for being polite, −0.6 for rudeness, less for being long, ungrammatical or repetitive.
+The assistant of lesson 18 has learnt to imitate good answers. Ask it the same question several times, drawing each token with its probability (lesson 13, temperature 1). The last column is Riverbank's **gold reward** of an answer, which nobody outside of this course has: 2 for the right fact, −2 for a wrong one, −1 for none of the kind that was asked for, 0 for *i do not know*; 0.3 for being polite, −0.6 for rudeness, −1 for bad grammar, and less for being long or repetitive.
 """
 
 # %% tags=["experiment"]
@@ -149,7 +149,7 @@ claim(
 
 # %% [markdown]
 r"""
-There is room for better answers without any new knowledge. But to choose one needs to know what is good, and outside of Riverbank nobody can write the gold reward down as a program. What one can get is *comparisons*.
+(How `best_of_n` and `kl_bound` work is told below, under *The best of n*.) There is room for better answers without any new knowledge. But to choose one needs to know what is good, and outside of Riverbank nobody can write the gold reward down as a program. What one can get is *comparisons*.
 
 ## Who judges
 
@@ -185,7 +185,7 @@ for name, judge in judges.items():
 
 # %% [markdown]
 r"""
-How sure are people? For InstructGPT, about 40 contractors ranked answers; two of them agreed in 73 % of comparisons (Ouyang et al. 2022, section 3.4). For Anthropic's first assistant crowd workers and the researchers agreed in about 63 % (Bai et al. 2022, section 2). So a noise between 1 and 2 is no caricature. Our biased judge errs no more often than an honest one with more noise. There is a difference, though: noise averages out with many comparisons. Bias does not.
+How sure are people? For InstructGPT, about 40 contractors ranked answers; two of them agreed in 73 % of comparisons (Ouyang et al. 2022, section 3.4). For Anthropic's first assistant crowd workers and the researchers agreed in about 63 % (Bai et al. 2022, section 2). Compare with the last column: for the 73 % the noise would lie between ½ and 1, for the 63 % between 1 and 2. And look at the table's last line: judges who share a bias agree with each other most of all. Agreement is no proof of being right. Noise averages out with many comparisons; bias does not.
 
 **The people behind the comparisons.** Who are they, what are they paid, and what are they shown?
 
@@ -201,7 +201,7 @@ Let $r_\theta(x, y)$ be a score that a network gives to reply $y$ to prompt $x$.
 
 $$L = -\,\operatorname{mean}\; \log \sigma\big(r_\theta(x, y^+) - r_\theta(x, y^-)\big)$$
 
-is smallest. It is logistic regression on differences. Two things follow. Only differences within a prompt are learnt: add any number to all scores and $L$ stays the same. And its gradient with respect to the score of $y^+$ is $-(1 - \sigma)$: pairs that are already told apart teach nothing more.
+is smallest. It is logistic regression on differences. Two things follow. Only differences within a prompt are learnt: add any number to all scores and $L$ stays the same. And its gradient with respect to the score of $y^+$ is $-(1 - \sigma)$: pairs that are already told apart teach almost nothing more.
 
 ### Exercise: `reward_loss`
 
@@ -329,7 +329,7 @@ for (name, text), score in zip(tried.items(), tried_scores):
 
 # %% [markdown]
 r"""
-Compare the columns twice: a right and a wrong answer of the same form, and a short and a long one that are both right. To the gold reward the first difference is all (4 against at most 0.3). A policy that is paid by the right column will look for whatever stands highest in it.
+Compare the columns twice: a right and a wrong answer of the same form, and a short and a long one that are both right. To the gold reward the first difference is all: 4, against 0 between the short and the long one. (Learnt scores have a scale and a zero of their own: compare the order, not the size.) A policy that is paid by the right column will look for whatever stands highest in it.
 
 More comparisons help against noise. Do they help against bias? And does a larger reward model? (Recorded, since each point is a training of its own: three seeds; the bands are their range.)
 """
@@ -388,7 +388,7 @@ figures.show(
 
 # %% [markdown]
 r"""
-More comparisons help. And, perhaps to your surprise, on answers to the same questions the biased judge's models agree with gold more often, on average, than the honest one's. Where the better answer is mostly the longer one, a liking for length gives many right verdicts, cheaply. So accuracy on such pairs does not show what is wrong with a reward model: it is measured where the assistant is now, not where the learnt reward will lead it.
+More comparisons help the honest judge's models most. And, perhaps to your surprise, on answers to the same questions the biased judge's models agree with gold more often, on average, than the honest one's. Where the better answer is mostly the longer one, a liking for length gives many right verdicts, cheaply. So accuracy on such pairs does not show what is wrong with a reward model: it is measured where the assistant is now, not where the learnt reward will lead it.
 
 ## The best of n
 
@@ -410,15 +410,16 @@ numbers = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= pool.gold.shape[1]]
 pool_scores = scores_of(proxy, Rows(pool.replies.ids.cpu(), pool.replies.mask.cpu())).view(pool.gold.shape)  # (questions, replies)
 by_proxy = [best_of_n(pool_scores, pool.gold, n).mean().item() for n in numbers]
 by_gold = [best_of_n(pool.gold, pool.gold, n).mean().item() for n in numbers]
+by_words = [best_of_n(pool.words, pool.gold, n).mean().item() for n in numbers]
 fig, ax = plt.subplots(figsize=(5.6, 3.1))
 figures.lines(
-    ax, numbers, {"chosen by gold": by_gold, "chosen by the learnt reward": by_proxy},
+    ax, numbers, {"chosen by gold": by_gold, "chosen by the learnt reward": by_proxy, "the longest": by_words},
     xlabel="n", ylabel="gold reward of the chosen reply", title="Best of n", log="x",
 )  # fmt: skip
 figures.show(
     fig,
-    caption="What choosing among n own replies gains. The upper line knows the truth; the lower one has only a model of what a biased judge preferred.",
-    alt="Two lines of gold reward against n. The one chosen by gold rises and levels off; the one chosen by the learnt reward stays below it.",
+    caption="What choosing among n own replies gains. The first line knows the truth; the second has only a model of what a biased judge preferred; the third counts words.",
+    alt="Three lines of gold reward against n. The one chosen by gold rises and levels off; the one chosen by the learnt reward stays below it; the one of the longest reply rises a little and then falls.",
 )
 
 # %% tags=["claim"]
@@ -428,6 +429,11 @@ claim(
     at_least=0.1,
     breaks_when={"the worst of 16": best_of_n(-pool_scores, pool.gold, min(16, pool.gold.shape[1])).mean().item() - by_proxy[0]},
 )
+
+# %% [markdown]
+r"""
+The third line needs no network at all. Of two answers the longer one is mostly the better one; but the longest of 64 is worse than one at random. A rule that is right on average is wrong at the extremes, and choosing leads to the extremes. The learnt reward has not turned yet; below you will see it turn.
+"""
 
 # %% [markdown]
 r"""
@@ -443,7 +449,7 @@ KL is 0 where the two are equal, and grows with the surprise of somebody who exp
 
 $$J(\pi) = \sum_y \pi(y) \Big[\beta \log \frac{\pi^*(y)}{\pi_{ref}(y)} + \beta \log Z - \beta \log \frac{\pi(y)}{\pi_{ref}(y)}\Big] = \beta \log Z - \beta\, \mathrm{KL}(\pi \,\|\, \pi^*) .$$
 
-The first part does not depend on $\pi$, and KL is never negative: $J$ is largest, $\beta \log Z$, at $\pi = \pi^*$ and nowhere else. ∎ For a language model this helps little, since nobody can sum over all replies; that is why we need reinforcement learning. But in a small world we can sum, and so *check* the learning before we trust it.
+The first part does not depend on $\pi$, and KL is never negative: $J$ is largest, $\beta \log Z$, at $\pi = \pi^*$ and nowhere else. ∎ (Keep $r = \beta \log \frac{\pi^*}{\pi_{ref}} + \beta \log Z$ in mind: lesson 20 reads it from right to left.) For a language model this helps little, since nobody can sum over all replies; that is why we need reinforcement learning. But in a small world we can sum, and so *check* the learning before we trust it.
 
 ### A world of 341 replies
 
@@ -493,7 +499,7 @@ How does one climb an expectation over replies that one can only sample? With $\
 
 $$\nabla\, \mathbb{E}_{y \sim \pi}[R(y)] = \sum_y R(y)\, \pi(y)\, \nabla \log \pi(y) = \mathbb{E}_{y \sim \pi}\big[R(y)\, \nabla \log \pi(y)\big] .$$
 
-So: write replies, and make each more probable in proportion to what it got (Williams 1992). Since $\mathbb{E}[\nabla \log \pi] = \nabla \sum_y \pi(y) = \nabla 1 = 0$, any number $b$ may be subtracted from $R$ without changing the mean, as long as it does not depend on the reply: a **baseline**. With $b$ = the mean reward of the batch, replies above average become more probable, and those below less.
+So: write replies, and make each more probable in proportion to what it got (Williams 1992). Since $\mathbb{E}[\nabla \log \pi] = \nabla \sum_y \pi(y) = \nabla 1 = 0$, any number $b$ may be subtracted from $R$ without changing the mean, as long as it does not depend on the reply: a **baseline**. With $b$ = the mean reward of the batch, replies above average become more probable, and those below less. (The batch's mean holds the reply itself, one part in $B$; that only shortens the mean gradient by the factor $1 - 1/B$.)
 
 And the KL? Put it into the reward: $R(y) = r(y) - \beta \log \frac{\pi(y)}{\pi_{ref}(y)}$, with the $\pi$ of the moment as a constant. (It depends on the parameters, too, but that part of the gradient is $-\beta\, \mathbb{E}[\nabla \log \pi] = 0$.) The logarithm of a reply is a sum over its tokens, $\log \pi(y) = \sum_t \log \pi(y_t \mid y_{<t})$, so every token can pay its own part at once, and the score comes at the end.
 
@@ -580,7 +586,7 @@ claim(
 
 # %% [markdown]
 r"""
-Without a price nothing holds it: it heaps its probability on very few replies of high reward, not always on the best one, and $\pi^*$ is something else. The baseline changes nothing about where it goes and much about how noisy the way is. And there is something peculiar about the goal: at $\pi^*$ every reply gets the *same*, $R(y) = r(y) - \beta \log \frac{\pi^*(y)}{\pi_{ref}(y)} = \beta \log Z$. Nothing is above average any more; the gain minus its mean is 0 for each reply, not only on average. So the noise dies out as the policy arrives.
+Without a price nothing holds it: it heaps its probability on very few replies of high reward, not always on the best one, and $\pi^*$ is something else. The baseline does not change the goal; without it the noise does not die out at the goal, and after as many steps the policy is several times as far away. And there is something peculiar about the goal: at $\pi^*$ every reply gets the *same*, $R(y) = r(y) - \beta \log \frac{\pi^*(y)}{\pi_{ref}(y)} = \beta \log Z$. Nothing is above average any more; the gain minus its mean is 0 for each reply, not only on average. So the noise dies out as the policy arrives.
 """
 
 # %% tags=["claim"]
@@ -596,9 +602,16 @@ claim(
 r"""
 ## PPO, part by part
 
-REINFORCE gives all tokens of a reply the same credit, and uses each reply for one step. **Proximal policy optimisation** (PPO; Schulman et al. 2017) improves both, and is what InstructGPT was trained with.
+REINFORCE gives all tokens of a reply the same credit, and uses each reply for one step. **Proximal policy optimisation** (PPO; Schulman et al. 2017) improves both, and is what InstructGPT was trained with. One step of it, with all that takes part:
 
-**A critic.** Let $V_t$ be an estimate of what is still to come when $t$ tokens have been chosen: a number that the model itself says, by a *value head*, one linear layer on the same vector that the logits are made of. Then we can say at each token how the outlook changed. With the reward $r_t$ of the token, the *surprise* is
+1. the **policy** answers a batch of questions;
+2. the **reward model** scores the answers (frozen);
+3. the policy and the **reference** (frozen) say how probable each token was: each pays its price;
+4. the **critic**, which shares the policy's body, says what it expected at each token: advantages;
+5. policy and critic are updated, several times on the same answers;
+6. the price is adapted.
+
+**A critic.** Let $V_t$ be an estimate, made *before* token $t$ is chosen, of what is still to come: a number that the model itself says, by a *value head*, one linear layer on the same vector that the logits are made of. Then we can say at each token how the outlook changed. With the reward $r_t$ of the token, the *surprise* is
 
 $$\delta_t = r_t + \gamma V_{t+1} - V_t ,$$
 
@@ -633,13 +646,13 @@ print("advantages", by_hand[0].tolist(), "returns", by_hand[1].tolist())
 
 # %% [markdown]
 r"""
-**Several steps with the same replies.** Writing is the slow part, so PPO goes through a batch more than once. But after the first step the replies are those of an *old* policy. The ratio $\rho_t = \pi(y_t \mid y_{<t}) / \pi_{old}(y_t \mid y_{<t})$ corrects for that: $\mathbb{E}_{old}[\rho A]$ has, where $\pi = \pi_{old}$, just REINFORCE's gradient. Far from $\pi_{old}$ it is worth nothing: advantages were measured elsewhere. So the gain is cut off as soon as the ratio has moved by $\varepsilon$ in the direction that pays:
+**Several steps with the same replies.** Writing is the slow part, so PPO goes through a batch more than once. But after the first step the replies are those of an *old* policy. The ratio $\rho_t = \pi(y_t \mid y_{<t}) / \pi_{old}(y_t \mid y_{<t})$ corrects for that: $\mathbb{E}_{old}[\rho A]$ has, where $\pi = \pi_{old}$, just REINFORCE's gradient. Far from $\pi_{old}$ it is worth little: advantages, and the beginnings at which they were measured, are the old policy's. So the gain is cut off as soon as the ratio has moved by $\varepsilon$ in the direction that pays:
 
 $$L_{policy} = -\,\operatorname{mean}_t\; \min\big(\rho_t A_t,\; \operatorname{clip}(\rho_t,\, 1 - \varepsilon,\, 1 + \varepsilon)\, A_t\big) .$$
 
 Why a minimum? If $A_t > 0$ the gain grows with $\rho_t$ up to $1 + \varepsilon$ and then stays: no reason to go on. If $\rho_t$ fell *below* $1 - \varepsilon$ by accident, the unclipped term is the smaller one and its gradient brings the token back. For $A_t < 0$ it is the same upside down.
 
-The values are treated with the same caution: $V_t$ as it is, and $V_t$ held within $\varepsilon$ of what it was, $V^{near}_t = V^{old}_t + \operatorname{clip}(V_t - V^{old}_t, -\varepsilon, \varepsilon)$; of the two squared errors against the returns $G_t = A_t + V^{old}_t$ the larger counts,
+The values are treated with the same caution: $V_t$ as it is, and $V_t$ held within $\varepsilon$ of what it was, $V^{near}_t = V^{old}_t + \operatorname{clip}(V_t - V^{old}_t, -\varepsilon, \varepsilon)$; of the two squared errors against the returns $G_t = A_t + V^{old}_t$ the larger counts: once $V_t$ has moved more than $\varepsilon$ towards its return, the held one is the larger, which has no gradient, and that is enough for this batch; moved away from it, the other counts and brings it back. (This $\varepsilon$ is in units of reward.)
 
 $$L_{value} = \tfrac12\, \operatorname{mean}_t\; \max\big((V_t - G_t)^2,\; (V^{near}_t - G_t)^2\big) .$$
 """
@@ -1163,7 +1176,7 @@ Outside of Riverbank there is no gold column, and the turn is noticed, if at all
 
 ## Real comparisons
 
-How far does the simplest reward model get on real preferences: no transformer, a score that adds up a weight for each word (the Bradley–Terry loss on counts)? And how much of that is length? Two sets: 1,100 answers to instructions beside a rewriting by a language model, more polite or less, of which the politer one counts as preferred (Raschka 2024, chapter 7), and 2,312 dialogues of Anthropic's harmlessness data, chosen by crowd workers (Bai et al. 2022). The latter are offensive by design, since workers were asked to provoke the assistant: we read them, print none of them, and look at figures alone. (`course data fetch llms_from_scratch hh_rlhf`.)
+How far does the simplest reward model get on real preferences: no transformer, a score that adds up a weight for each word (the Bradley–Terry loss on counts)? And how much of that is length? Two sets: 1,100 answers to instructions beside a rewriting by a language model, more polite or less, of which the politer one counts as preferred (Raschka 2024, chapter 7), and 2,312 dialogues of Anthropic's harmlessness data, chosen by crowd workers (Bai et al. 2022). The latter are offensive by design, since workers were asked to provoke the assistant: we read them, print none of them, and look at figures alone. (Optional: `course data fetch llms_from_scratch hh_rlhf`.)
 """
 
 # %% tags=["experiment", "nbval-ignore-output"]
@@ -1232,7 +1245,7 @@ r"""
 - PPO: a price for each token, advantages from a critic, a clipped ratio, clipped values, whitening, and a price that adapts.
 - What is optimised is the model of the judge. The true reward rises with it at first, and turns down later; for PPO with many comparisons, within two nats here. The higher price held it above its start in every seed; more comparisons did not, nor did an honest judge.
 
-**If you want more.** (1) Let the judge like politeness in place of length, `Annotator(noise=0.5, politeness_bias=1.0)`: what do the answers of the live walk become? (2) In the world of 341 replies, set `BETA` to 0.1: how does $\pi^*$ change, and how many steps does PPO need? (3) Let `Learner` use a target of 3 nats with `AdaptiveBeta(0.02, 3.0)`: where does the walk stop? (4) Judge again: label answers of the *hacked* policy by an honest annotator, add them to the pairs, and train anew. (5) Take our precautions away: set `WARM_UP` to 0, let `scored_by` return the plain scores, and run `walk(proxy, AdaptiveBeta(0.02), 8, 3, run.seed, size=64, rate=4e-4)`. Does the true reward still rise before it falls? Look at more than one seed.
+**If you want more.** (1) Let the judge like politeness in place of length, `Annotator(noise=0.5, politeness_bias=1.0)`: what do the answers of the live walk become? (2) In the world of 341 replies, set `BETA` to 0.1: how does $\pi^*$ change? Does PPO still arrive, with 200 steps, with 400? (A reply that is no longer drawn cannot be learnt.) (3) Let `Learner` use a target of 3 nats with `AdaptiveBeta(0.02, 3.0)`: where does the walk stop? (4) Judge again: label answers of the *hacked* policy by an honest annotator, add them to the pairs, and train anew. (5) Take our precautions away: set `WARM_UP` to 0, let `scored_by` return the plain scores, and run `walk(proxy, AdaptiveBeta(0.02), 8, 3, run.seed, size=64, rate=4e-4)`. Does the true reward still rise before it falls? Look at more than one seed.
 
 ## Glossary
 
@@ -1246,6 +1259,9 @@ r"""
 | baseline, advantage | what is subtracted from a reward; how much better than expected a choice was |
 | critic, value head | what says how much is still to come |
 | GAE | advantages as a fading sum of surprises |
+| ratio, clip | how much more probable a token is than when it was drawn; where its gain is cut off |
+| return | what was still to come: advantage plus value |
+| total variation | the most by which two policies disagree about anything |
 | over-optimisation, reward hacking | the proxy rises and gold falls |
 
 ## Sources

@@ -511,8 +511,8 @@ KL_PENALTY = Exercise(
         ),
         Mistake(
             "never negative",
-            "In your code a token that has become less probable pays nothing: it gets something back. Only so is the "
-            "mean over the policy's own replies its KL.",
+            "In your code a token that has become less probable pays nothing: it should get something back. Only so "
+            "is the mean over the policy's own replies its KL.",
             (kl_never_negative,),
         ),
         Mistake(
@@ -540,7 +540,7 @@ KL_PENALTY = Exercise(
         ),
         Mistake(
             "weighted by the ratio",
-            "You multiply the log-ratio by the ratio itself: the tokens were drawn from the policy, so the log-ratio "
+            "You multiply the log-ratio by π / π_ref: the tokens were drawn from the policy, so the log-ratio "
             "alone has the KL as its mean.",
             (kl_weighted_by_ratio,),
         ),
@@ -584,7 +584,8 @@ KL_PENALTY = Exercise(
         Mistake(
             "the prompt forgotten, and rows without a reply",
             "You look for the last token at the number of marked tokens minus one: that is its place only where no "
-            "prompt stands in front, and −1, the last column, where the row has no reply and should get no score.",
+            "prompt stands in front. In a row without a reply it is −1, and the last column gets a score that belongs "
+            "nowhere.",
             (score_at_count_anyway,),
         ),
         Mistake(
@@ -1045,8 +1046,8 @@ GAE = Exercise(
         ),
         Mistake(
             "values subtracted",
-            "You subtract the values from the advantages: V_t is subtracted in them already, and the returns add it "
-            "again.",
+            "You subtract the values from the advantages: δ_t has done that already. The returns are A_t + V_t, what "
+            "the values should have been.",
             (value_subtracted_again,),
         ),
         Mistake(
@@ -1118,6 +1119,8 @@ def draw_ppo_loss(seed: int) -> list[Case]:
         if wild:
             tokens["logprobs"] = tokens["logprobs"].masked_fill(~mask, 2000.0)
             tokens["returns"] = tokens["returns"].masked_fill(~mask, 2000.0)
+            # so that the infinite gain is the smaller one
+            tokens["advantages"] = tokens["advantages"].where(mask, -tokens["advantages"].abs())
         return Case(label, {**tokens, "mask": mask, "clip": clip})
 
     def two(label: str, ratios: list[float], values: list[float]) -> Case:
@@ -1610,8 +1613,8 @@ PPO_LOSS = Exercise(
         ),
         Mistake(
             "1 ± ε in single precision",
-            "Right but for rounding: 1 − ε and 1 + ε are constants in single precision, which is what `torch.tensor` "
-            "makes of a Python number, and have only seven digits. `clamp` takes plain numbers, which lose nothing.",
+            "Right but for rounding: 1 − ε and 1 + ε are constants in single precision, with only seven digits. That "
+            "is what `torch.tensor` makes of a Python number; `clamp` takes plain numbers, which lose nothing.",
             (SingleConstants(),),
         ),
         Mistake(
