@@ -1,6 +1,6 @@
 # %% [markdown]
 r"""
-# 19 · Learning from preferences
+# 19 · RLHF
 
 **Nobody can write down what a good answer is. Anybody can say which of two is better.**
 

@@ -1,4 +1,4 @@
-"""Lesson 19, learning from preferences: what is drawn, what is right, what often goes wrong."""
+"""Lesson 19, RLHF: what is drawn, what is right, what often goes wrong."""
 
 import math
 from typing import Any
