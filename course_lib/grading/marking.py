@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -40,7 +41,8 @@ from course_lib.grading.supply import finished_parts
 Status = Literal["passed", "failed", "not-attempted", "forbidden", "not-graded"]
 
 MOST_RESTARTS = 12
-_MOST_DEATHS = 3  # at different places, before the last one is taken for the code's own
+_DEATHS_AT_A_PLACE = 3  # and the code is taken to have ended itself
+_MOST_DEATHS = 6  # at any places, before each further one is taken for the code's own
 _MOST_REASON, _MOST_DETAIL, _MOST_FLAG, _MOST_FLAGS = 1500, 500, 300, 40
 _UNJUDGED = "What came back could not be compared: a human will look at it."
 _MAY_BE_SPARED = ("failed", "not-attempted")
@@ -221,7 +223,7 @@ class Marker:
         remaining = list(exercises)
         cells = list(planned.cells)
         starts_failed = 0
-        died_at: set[str] = set()
+        deaths: Counter[str] = Counter()
         for _ in range(MOST_RESTARTS):
             request = Request(
                 self._probes_module,
@@ -230,7 +232,7 @@ class Marker:
                 supply,
             )
             with _others_go_on():
-                response = self._run_to_its_end(request, died_at)
+                response = self._run_to_its_end(request, deaths)
             findings.cells.update(response.cells)
             findings.outcomes.update(response.outcomes)
             findings.missing.update(response.missing)
@@ -264,21 +266,22 @@ class Marker:
             )
         return findings
 
-    def _run_to_its_end(self, request: Request, died_at: set[str]) -> Response:
-        """Run a request; one whose process dies is run again, until it has died twice at the same place.
+    def _run_to_its_end(self, request: Request, deaths: Counter[str]) -> Response:
+        """Run a request; one whose process dies is run again, until it has died three times at the same place.
 
         Code that ends its process does so each time. What the machine killed, for memory say, or an
-        operator, costs the student nothing. ``died_at`` holds the places so far: a notebook that dies at
-        ever other ones is not run again and again.
+        operator, costs the student nothing; that it strikes the same place again and again is the less
+        likely the more often it is tried. ``deaths`` counts them by place: a notebook that dies at ever
+        other ones is not run again for ever.
         """
         while True:
             response = self._sandbox.run(request, self._limits)
             stop = response.stop
             if stop is None or stop.why != "died":
                 return response
-            if stop.unit in died_at or len(died_at) == _MOST_DEATHS:
+            deaths[stop.unit] += 1
+            if deaths[stop.unit] >= _DEATHS_AT_A_PLACE or deaths.total() > _MOST_DEATHS:
                 return response
-            died_at.add(stop.unit)
 
     # --- judging -------------------------------------------------------------------------
 

@@ -76,14 +76,18 @@ def test_a_run_that_was_killed_once_is_made_again_and_costs_nothing(lesson):
     assert killed.runs == undisturbed.runs + 1
 
 
-def test_a_run_that_dies_twice_at_the_same_place_ended_itself(lesson):
-    itself, undisturbed = (
-        Scripted(died("cell 2"), died("cell 4"), died("cell 2"), None),
-        Scripted(None),
-    )
+def test_a_run_that_was_killed_twice_at_the_same_place_is_made_again_and_costs_nothing(lesson):
+    killed, undisturbed = Scripted(died("cell 2"), died("cell 2"), None), Scripted(None)
+    assert marked_by(killed, lesson).marks == marked_by(undisturbed, lesson).marks
+    assert killed.runs == undisturbed.runs + 2
+
+
+def test_a_run_that_dies_three_times_at_the_same_place_ended_itself(lesson):
+    two = died("cell 2")
+    itself, undisturbed = Scripted(two, died("cell 4"), two, two, None), Scripted(None)
     marked_by(undisturbed, lesson)
     marked = marked_by(itself, lesson)
-    assert itself.runs == undisturbed.runs + 3
+    assert itself.runs == undisturbed.runs + 4
     assert any("Cell 2: This cell ended the process" in flag for flag in marked.flags)
     assert not any("Cell 4: This cell" in flag for flag in marked.flags)
 
