@@ -29,8 +29,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
+from statistics import fmean as mean
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -49,6 +49,7 @@ from course_lib.models.gpt import GPT
 from course_lib.models.tokenization import Tokenizer  # noqa: F401
 from course_lib.posttraining.assistant import load_assistant
 from course_lib.posttraining.enumerable import ReplySpace, TabularPolicy, beta_for, closed_form, kl_divergence, total_variation
+from course_lib.posttraining.fluency import grammar_loss
 from course_lib.posttraining.replies import Replies, answer, token_logprobs
 from course_lib.posttraining.rewards import Rows, as_rows, scores_of, train_reward_model
 from course_lib.posttraining.ppo import any_length, masked_mean, same_length  # noqa: F401
@@ -89,11 +90,6 @@ print(f"an assistant of {parameters:,} parameters; {len(known) + len(unknown)} q
 def gold_of(prompts: Sequence[str], texts: Sequence[str]) -> list[GoldReward]:
     """Return the true reward of each reply, part by part."""
     return [town.gold_reward(prompt, text) for prompt, text in zip(prompts, texts)]
-
-
-def mean(values: Sequence[float]) -> float:
-    """Return the mean."""
-    return sum(values) / len(values)
 
 
 # %%
@@ -362,6 +358,15 @@ for seed in range(run.pick(smoke=1, standard=3, full=3)):
                 sweep.append({"judge": name, "pairs": size, "blocks": blocks or 0, "seed": seed, **measure(model, drawn)})
 record("reward models", sweep)
 
+# %%
+predict(
+    "judges",
+    "Reward models learn from an honest judge, and from one who likes length, both with noise 0.5. Which order new answers to the same questions as the true reward does, more often?",
+    ["Those that learnt from the honest judge", "Those that learnt from the judge who likes length", "Both alike"],
+    answer=1,
+    because="On average of the seeds, that is. Among the assistant's own answers the better one is mostly the longer one, so the liking for length decides many close cases rightly: here this judge is right more often than the honest one (the line below the figure)",
+)
+
 # %% tags=["experiment"]
 sweep = recorded("reward models")
 
@@ -372,23 +377,30 @@ def of(judge: str, pairs: int, blocks: int = 0) -> list[dict[str, Any]]:
 
 
 sizes = sorted({each["pairs"] for each in sweep})
+JUDGE_COLOR = {"honest": figures.PALETTE["green"], "likes length": figures.PALETTE["orange"]}
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.1), sharey=True)
 for k, (ax, name) in enumerate(zip(axes, tests)):
-    accuracies = {f"judge: {judge}": [[each["accuracy"][k] for each in of(judge, size)] for size in sizes] for judge in ("honest", "likes length")}
+    accuracies = {f"judge: {judge}": [[each["accuracy"][k] for each in of(judge, size)] for size in sizes] for judge in JUDGE_COLOR}
+    ax.set_prop_cycle(color=list(JUDGE_COLOR.values()), marker=["o", "^"])
     figures.lines(
         ax, sizes, {judge: [mean(each) for each in values] for judge, values in accuracies.items()},
         xlabel="comparisons learnt from", ylabel="" if k else "agreement with gold", title=name.capitalize(), log="x",
         bands={judge: ([min(each) for each in values], [max(each) for each in values]) for judge, values in accuracies.items()},
     )  # fmt: skip
+    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ax.minorticks_off()
 figures.show(
     fig,
     caption="How often a reward model orders two answers as the true reward does. Recorded; the bands are the range of three seeds.",
     alt="Two panels of agreement with gold against the number of comparisons, for answers to the same questions and to others, each with a line for an honest judge and one for a judge who likes length.",
 )
+for name, pairs in tests.items():
+    own = [Comparison(each.prompt, Reply(each.chosen, "better", each.gold_chosen), Reply(each.rejected, "worse", each.gold_rejected)) for each in pairs]
+    print(f"of {name} the judges themselves choose rightly:", ", ".join(f"{judge} {mean([who.prob_first(each) for each in own]):.2f}" for judge, who in (("honest", HONEST), ("likes length", LONG))))
 
 # %% [markdown]
 r"""
-More comparisons help the honest judge's models most. And, perhaps to your surprise, on answers to the same questions the biased judge's models agree with gold more often, on average, than the honest one's. Where the better answer is mostly the longer one, a liking for length gives many right verdicts, cheaply. So accuracy on such pairs does not show what is wrong with a reward model: it is measured where the assistant is now, not where the learnt reward will lead it.
+More comparisons help the honest judge's models most. And, perhaps to your surprise, on answers to the same questions the biased judge's models agree with gold more often, on average, than the honest one's; so does the judge. (The table of judges above was about pairs of another kind, drawn by the town, good and bad of every sort.) Where the better answer is mostly the longer one, a liking for length gives many right verdicts, cheaply. So accuracy on such pairs does not show what is wrong with a reward model: it is measured where the assistant is now, not where the learnt reward will lead it.
 
 ## The best of n
 
@@ -766,6 +778,32 @@ figures.show(
     alt="Two panels with total variation against steps. In each the complete method falls to nearly 0, and the variants without a price or with its sign turned end far away.",
 )
 
+# %%
+print(f"π* gives its likeliest reply {best.exp().max():.2f}; the reply of the highest reward is “{space.text(int(reward.argmax()))}”")
+print(f"{'at the end':<30}{'likeliest reply':<32}{'its π':>6}{'nearest to π*':>16}{'at step':>9}")
+for method, courses in (("REINFORCE", reinforce), ("PPO", ppo)):
+    for name, course in courses.items():
+        said, nearest = course.policy.log_probs().detach(), min(range(STEPS), key=course.distance.__getitem__)
+        print(f"{name if name == method else f'{method}, {name}':<30}{space.text(int(said.argmax())):<32}{said.exp().max():>6.2f}{course.distance[nearest]:>16.3f}{nearest + 1:>9}")
+
+# %% tags=["claim"]
+def visit(course: Course) -> float:
+    """Return how much nearer to π* a course came than it began and than it ended, whichever is less."""
+    return min(course.distance[0], course.distance[-1]) - min(course.distance)
+
+
+claim(
+    "without a price both methods come nearer to π* at first, and then leave it (total variation, the smaller way of the two methods)",
+    measured=min(visit(each["without a price"]) for each in (reinforce, ppo)),
+    at_least=0.1,
+    breaks_when={"with a price": max(visit(reinforce["REINFORCE"]), visit(ppo["PPO"]))},
+)
+
+# %% [markdown]
+r"""
+Look at the dotted lines once more. Learning without a price *begins* like learning with one: what is gained first is what $\pi^*$ gains, too. Then it goes on, to a single reply. (In PPO's panel the lines *without a price* and *paid for distance* lie on each other: both end at one reply, and neither has anything in common with $\pi^*$.) Whoever had stopped early would have seen a good policy and a rising reward, and nothing of what comes. Keep that in mind for the town.
+"""
+
 # %% tags=["claim"]
 claim(
     "PPO with a fixed price and no entropy bonus reaches the policy that was written down (total variation)",
@@ -823,19 +861,12 @@ def parts_of(gold: GoldReward) -> dict[str, float]:
     return {name: getattr(gold, name) for name in PARTS}
 
 
-@cache
-def grammar_loss(text: str) -> float:
-    """Return the nats a token of a reply under Riverbank's grammar of replies; infinite where it has none such."""
-    sentences = [(*sentence.split(), ".") for sentence in text.split(" .") if sentence.strip()]
-    return -sum(town.judge.grammar.log_prob(each) for each in sentences) / max(1, sum(map(len, sentences)))
-
-
 @torch.no_grad()
 def look(policy: GPT, model: RewardModel, n_new: int, each: int, seed: int) -> dict[str, Any]:
     """Ask a policy all of our questions, some times each; return means over the replies, and some replies."""
     prompts = [*watched, *asked * each]
     drawn = answer(policy.eval(), tokenizer, prompts, n_new, generator=torch.Generator(run.device).manual_seed(seed))
-    scores, golds, losses = model(drawn.ids, drawn.mask).tolist(), gold_of(prompts, drawn.texts), [*map(grammar_loss, drawn.texts)]
+    scores, golds, losses = model(drawn.ids, drawn.mask).tolist(), gold_of(prompts, drawn.texts), [grammar_loss(town.judge.grammar, text) for text in drawn.texts]
     farther = token_logprobs(policy(drawn.ids), drawn.ids) - token_logprobs(assistant(drawn.ids), drawn.ids)  # (B, n)
     nats = farther.masked_fill(~drawn.mask, 0).sum(dim=1).tolist()
     said = [Said(*each) for each in zip(watched, drawn.texts, scores, map(parts_of, golds))]
@@ -870,15 +901,6 @@ r"""
 A short walk, live, at a low price. It has only a few steps, so they are larger and rougher than those of the recorded walks further below: half the answers, of at most 12 tokens, and three times the learning rate. Afterwards change the price in the cell's first line (0.5, 2), and run it again:
 """
 
-# %%
-predict(
-    "turn",
-    "PPO makes the learnt reward as large as it can. What does the true reward do on a long walk?",
-    ["It rises with the learnt one to the end", "It rises at first, then turns down", "It falls from the first step on", "It stays where it was"],
-    answer=1,
-    because="What the reward model has right is there to be won, and so is what it has wrong. The recorded walks below go far enough to see both",
-)
-
 # %% tags=["experiment"]
 live = walk(proxy, AdaptiveBeta(0.02), *run.pick(smoke=(2, 1), standard=(3, 2), full=(40, 5)), run.seed, n_new=12, each=4, size=SIZE_OF_BATCH // 2, rate=3 * RATE)
 print(f"{'KL':>6}{'learnt':>9}{'gold':>7}{'right':>7}{'fluent':>8}   an answer to: {live[0]['said'][0].prompt}")
@@ -908,6 +930,10 @@ WALKS = {
     MAIN: ("likes length", MANY, 0.02), FEWER: ("likes length", SOME, 0.02),
     DEARER: ("likes length", SOME, 0.5), HONEST_ONE: ("honest", SOME, 0.02),
 }  # fmt: skip
+LOOK_OF = {  # colour and marker in the figures
+    MAIN: (figures.PALETTE["blue"], "s"), FEWER: (figures.PALETTE["orange"], "o"),
+    DEARER: (figures.PALETTE["purple"], "D"), HONEST_ONE: (figures.PALETTE["green"], "^"),
+}  # fmt: skip
 
 # %% tags=["record"]
 def as_json(point: dict[str, Any]) -> dict[str, Any]:
@@ -923,6 +949,20 @@ for seed in range(run.pick(smoke=1, standard=3, full=3)):
         points = [as_json(each) for each in walk(models[judge, size, 0, seed], AdaptiveBeta(beta), POINTS, STEPS_EACH, seed)]
         walks.append({"name": name, "seed": seed, "points": points if seed == 0 or name == MAIN else [each | {"said": []} for each in points]})
 record("walks", walks)
+
+# %%
+predict(
+    "lowest",
+    "Four kinds of walk, three seeds each. One kind ends with the lowest true reward in every seed. Which?",
+    [
+        "The biased judge, many comparisons, a low price",
+        "The biased judge, fewer comparisons, a low price",
+        "The biased judge, fewer comparisons, a high price",
+        "An honest judge, fewer comparisons, a low price",
+    ],
+    answer=0,
+    because="The reward model that knows most about the assistant's own answers lets PPO go farthest away from them. What is known here of the causes is told behind the figures",
+)
 
 # %% tags=["experiment"]
 walks = recorded("walks")
@@ -1059,7 +1099,8 @@ The price, the data, the judge.
 # %% tags=["experiment"]
 fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.5), sharey=True)
 for ax, names in ((axes[0], (FEWER, DEARER)), (axes[1], (FEWER, MAIN, HONEST_ONE))):
-    for name, color, marker in zip(names, figures.CYCLE, ("o", "s", "^")):
+    for name in names:
+        color, marker = LOOK_OF[name]
         for k, (far, gold) in enumerate(zip(series(name, "kl"), series(name, "gold"))):
             label = (f"{SOME} comparisons, biased judge, β = 0.02" if name == FEWER else f"{MANY} comparisons" if name == MAIN else name.split(", ")[-1]) if k == 0 else None
             ax.plot(far, gold, color=color, marker=marker, markersize=3, linewidth=0.7, label=label)
@@ -1082,7 +1123,8 @@ for name in WALKS:
 # %% tags=["experiment"]
 fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.0))
 for ax, key, title in zip(axes, ("right", "fluent", "grammar loss"), ("Right answers", "Grammatical replies", "Loss under the grammar")):
-    for name, color, marker in zip((MAIN, FEWER, HONEST_ONE), figures.CYCLE, ("o", "s", "^")):
+    for name in (MAIN, FEWER, HONEST_ONE):
+        color, marker = LOOK_OF[name]
         for k, (far, values) in enumerate(zip(series(name, "kl"), series(name, key))):
             ax.plot(far, values, color=color, marker=marker, markersize=3, linewidth=0.7, label=name if k == 0 else None)
     square_root(ax, farthest((MAIN, FEWER, HONEST_ONE)))
@@ -1113,10 +1155,11 @@ One pool of answers for all: only the reward models differ.
 
 # %% tags=["experiment"]
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
-for ax, kinds in (
-    (axes[0], [(f"{size} comparisons", ("likes length", size, 0)) for size in sizes]),
-    (axes[1], [("whole trunk", ("likes length", sizes[-1], 0)), ("one block", ("likes length", sizes[-1], 1)), ("whole, honest judge", ("honest", sizes[-1], 0))]),
+for ax, colors, kinds in (
+    (axes[0], ("sky", "orange", "blue"), [(f"{size} comparisons", ("likes length", size, 0)) for size in sizes]),
+    (axes[1], ("blue", "purple", "green"), [("whole trunk", ("likes length", sizes[-1], 0)), ("one block", ("likes length", sizes[-1], 1)), ("whole, honest judge", ("honest", sizes[-1], 0))]),
 ):
+    ax.set_prop_cycle(color=[figures.PALETTE[each] for each in colors], marker=["o", "s", "^"])
     curves = {name: torch.tensor([each["gold"] for each in of(*kind)]) for name, kind in kinds}  # (seeds, n)
     figures.lines(
         ax, bounds, {name: each.mean(0) for name, each in curves.items()}, xlabel="bound on KL (nats)", ylabel="",
@@ -1232,7 +1275,7 @@ if harmless is not None:
 
 # %% [markdown]
 r"""
-For comparison: InstructGPT's reward models predicted the choices of contractors whom they had not been trained on in 69.6 ± 0.9 % of comparisons (Ouyang et al. 2022, section 4.1), and people agree with each other hardly more often, as you saw. Counting words is far from that, where judges weighed what is harmful; it is nearly enough where the preference *is* a matter of a few polite words.
+For comparison: InstructGPT's reward models predicted the choices of contractors whom they had not been trained on in 69.6 ± 0.9 % of comparisons (Ouyang et al. 2022, section 4.1), and people agree with each other hardly more often, as you saw. With the two sets and seed 0 we measured 0.61 for a weight for each word where judges weighed what is harmful (0.44 for the longer reply): far from that. Where the preference *is* a matter of a few polite words it was 0.89 (0.52), *indeed* and *kindly* among the most liked: counting is nearly enough.
 """
 
 # %% [markdown]

@@ -30,7 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from dataclasses import dataclass, replace  # noqa: F401
-from functools import cache
+from statistics import fmean as mean
 from typing import Any
 
 import ipywidgets
@@ -53,6 +53,7 @@ from course_lib.models.shipped import load_decoder, record_of
 from course_lib.models.tokenization import Tokenizer
 from course_lib.posttraining.assistant import greedy, load_assistant
 from course_lib.posttraining.enumerable import ReplySpace, TabularPolicy
+from course_lib.posttraining.fluency import grammar_loss
 from course_lib.posttraining.replies import answer
 from course_lib.posttraining.chat import END, SPEAKERS
 from course_lib.posttraining.ppo import AdaptiveBeta, Learner
@@ -508,7 +509,7 @@ def judged(annotator: Annotator, prompt: str, first: str, second: str) -> tuple[
 
 ALL = questions_in_new_words()
 ASKED = ALL[::4]  # those of this lesson
-OTHERS = sorted(set(ALL) - set(ASKED))[:: run.pick(smoke=20, standard=2, full=1)]  # to test on
+OTHERS = sorted(set(ALL) - set(ASKED))[:: run.pick(smoke=20, standard=4, full=1)]  # to test on
 N_ASKED = run.pick(smoke=24, standard=1000, full=20_000)
 
 
@@ -568,23 +569,11 @@ What to measure: a few new replies to each question, and of these the mean gold 
 EACH = run.pick(smoke=1, standard=4, full=20)  # replies to a question
 
 
-def mean(values: Sequence[float]) -> float:
-    """Return the mean."""
-    return sum(values) / len(values)
-
-
 def is_exact(prompt: str, text: str) -> bool:
     """Return whether a reply, its manners taken away, is one of the town's own ways to say the right answer."""
     asked = town.judge.questions[prompt]
     accepted = {asked.answer} if asked.fact is None else {asked.answer, *(each.removesuffix(" .") for each in town.fact_sentences(asked.fact))}
     return text.removesuffix(" .").removesuffix(" , thank you").removeprefix("my friend , ") in accepted
-
-
-@cache
-def grammar_loss(text: str) -> float:
-    """Return the nats a token of a reply under Riverbank's grammar of replies; infinite where it has none such."""
-    sentences = [(*sentence.split(), ".") for sentence in text.split(" .") if sentence.strip()]
-    return -sum(town.judge.grammar.log_prob(each) for each in sentences) / max(1, sum(map(len, sentences)))
 
 
 def examine(policy: GPT, seed: int, questions: Sequence[str] = ASKED, each: int = EACH) -> dict[str, float]:
@@ -601,7 +590,7 @@ def examine(policy: GPT, seed: int, questions: Sequence[str] = ASKED, each: int 
         "wrong": [float(each.fact < -1) for each in golds],
         "polite": [float(each.manners > 0) for each in golds],
         "fluent": [float(each.grammar == 0) for each in golds],
-        "loss": [loss for loss in map(grammar_loss, drawn.texts) if math.isfinite(loss)] or [math.nan],
+        "loss": [loss for text in drawn.texts if math.isfinite(loss := grammar_loss(town.judge.grammar, text))] or [math.nan],
         "words": [float(len(text.split())) for text in drawn.texts],
     }
     return {name: mean(values) for name, values in measured.items()}
@@ -1325,7 +1314,7 @@ The last line is the price. PPO finds out what is wrong with what it says today;
 r"""
 ## Real preferences
 
-The 1,100 instructions of lesson 18 exist with two answers each, one of them preferred (Raschka 2024, chapter 7). Nobody was asked: a language model was told to rewrite the given answer a little, at random *more polite* or *more impolite*, and the politer of the two counts as preferred. So here too an AI followed a rule. Can a policy learn it that has never read any English but these answers? It has two blocks, random weights and a vocabulary of its own, and is trained by DPO against its own random beginning. The measure is the agreement of its implicit reward with the labels of 200 pairs that were held out. Two baselines: *the longer answer is preferred*; and Bradley and Terry's model with a reward that is a sum of weights, one for each word.
+The 1,100 instructions of lesson 18 exist with two answers each, one of them preferred (Raschka 2024, chapter 7). Nobody was asked: a language model was told to rewrite the given answer a little, at random *more polite* or *more impolite*, and the politer of the two counts as preferred. So here too an AI followed a rule. Can a policy learn it that has never read any English but these answers? It has two blocks, random weights and a vocabulary of its own, and is trained by DPO against its own random beginning. The measure is the agreement of its implicit reward with the labels of 218 pairs that were held out. Two baselines: *the longer answer is preferred*; and Bradley and Terry's model with a reward that is a sum of weights, one for each word.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -1389,6 +1378,8 @@ if published is not None:
 
 # %% [markdown]
 r"""
+With these pairs and seed 0 we measured 0.51 for the longer answer, 0.91 for a weight for each word, and 0.89 for the implicit reward. So the rule can be learnt without knowing English, and hardly anything in it goes beyond single words: *obviously* and *stupid* against an answer, *kindly* and *indeed* for it. A preference as narrow as this one says little about what people want from an assistant.
+
 ## Recap
 
 - RL with a KL price has a best policy that can be written down. Turned round, it gives the reward in terms of the policy, up to $\beta \log Z(x)$, which cancels between two replies to the same prompt.
